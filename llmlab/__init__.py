@@ -1,0 +1,59 @@
+"""llmlab: what would distract from the lesson, and nothing else.
+
+`import llmlab` is quick: each name below is loaded when it is first used, so that torch is
+only imported by the cell that needs it.
+"""
+
+from __future__ import annotations  # the annotations below name things that are not loaded yet
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+# Public name -> the module it comes from. A module in its own right maps to itself.
+_HOME = {
+    "LabError": "llmlab.errors",
+    "check": "llmlab.checks",
+    "setup": "llmlab.session",
+    "doctor": "llmlab.doctor",
+    "forward_pass": "llmlab.forward_pass",
+    "models": "llmlab.models",
+    "plots": "llmlab.plots",
+    "tokenization": "llmlab.tokenization",
+    "views": "llmlab.views",
+}
+
+if TYPE_CHECKING:  # for editors and the type checker; nothing is loaded at run time
+    from llmlab import doctor, forward_pass, models, plots, tokenization, views
+    from llmlab.checks import check
+    from llmlab.errors import LabError
+    from llmlab.session import setup
+
+__all__ = [
+    "LabError",
+    "check",
+    "doctor",
+    "forward_pass",
+    "models",
+    "plots",
+    "setup",
+    "tokenization",
+    "views",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name on first use (PEP 562)."""
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"llmlab has no {name!r}. It has: {', '.join(__all__)}.")
+    module = importlib.import_module(home)
+    value = module if home == f"llmlab.{name}" else getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """Tab completion offers the public names."""
+    return [*__all__, "__version__"]

@@ -1,0 +1,38 @@
+"""The one call of the set-up cell: the same start for every notebook and every reader."""
+
+import os
+import random
+
+
+def setup(seed: int = 0) -> None:
+    """Make this session repeatable and quiet: seeds, number formats, one look for pictures.
+
+    Sets the seeds of `random`, NumPy and torch; shows tables with three digits; applies the
+    course's matplotlib style; turns off the progress bars of transformers (their timings would
+    differ on every run) and the Hub's telemetry. Nothing is downloaded.
+
+    Args:
+        seed: where the random numbers start. Any whole number; the stored outputs use 0.
+
+    >>> setup()
+    llmlab is ready. Random numbers start from seed 0.
+    """
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    # bertviz and tokenizers complain about forked processes otherwise
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # Slow imports stand here and not at the top: `import llmlab` must not cost them.
+    import numpy
+    import pandas
+    import torch
+    import transformers
+
+    from llmlab import plots
+
+    random.seed(seed)
+    numpy.random.seed(seed)
+    torch.manual_seed(seed)
+    transformers.utils.logging.disable_progress_bar()
+    pandas.set_option("display.precision", 3)
+    pandas.set_option("display.max_colwidth", 80)
+    plots.use_style()
+    print(f"llmlab is ready. Random numbers start from seed {seed}.")
