@@ -22,7 +22,11 @@ from llmlab.views.view import View
 # Notebook number -> the module of its exercises.
 _NOTEBOOKS = {"01": "llmlab.checks.tokenization", "02": "llmlab.checks.forward_pass"}
 
-ROUNDS = 8  # fresh inputs a check: enough that a lucky guess does not survive them
+ROUNDS = 24  # fresh inputs a check: a guess between two answers survives one time in 2**24
+
+# Our own generator: every check draws new inputs, a fresh kernel repeats them, and the random
+# numbers of the lesson do not depend on how often somebody has checked an exercise.
+_random = random.Random(0)
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,8 @@ class Exercise:
         inputs: makes the arguments of one trial from a random number generator.
         reference: the right function.
         mistakes: message for the student -> the function that this misconception leads to.
-            The first one that agrees with the student's outputs wins.
+            The first one that agrees with the student's outputs (or stops with the same error)
+            wins.
         same: whether two outputs agree; `agree` suits numbers, tensors, strings and lists.
         look: optional last resort: (answer, expected, arguments) -> message, or "" for none.
     """
@@ -47,6 +52,10 @@ class Exercise:
     look: Callable[[Any, Any, tuple], str] | None = None
 
 
+# status -> mark and colour of its badge
+_MARKS = {"passed": ("✓", "#1B7837"), "open": ("○", "#57606A"), "wrong": ("✗", "#B2182B")}
+
+
 class Result(View):
     """What `check` returns: it shows itself, and is true only for a passed exercise.
 
@@ -56,11 +65,9 @@ class Result(View):
         message: the sentence for the student.
     """
 
-    _MARKS = {"passed": ("✓", "#1B7837"), "open": ("○", "#57606A"), "wrong": ("✗", "#B2182B")}
-
     def __init__(self, exercise: str, status: str, message: str) -> None:
         self.exercise, self.status, self.message = exercise, status, message
-        mark, colour = self._MARKS[status]
+        mark, colour = _MARKS[status]
         text = f"{mark} {exercise} {status}: {message}"
         # The badge carries its own background, so that it reads in light and dark themes.
         badge = f"background:{colour};color:#FFFFFF;padding:1px 8px;border-radius:8px"
@@ -92,24 +99,24 @@ def check(exercise: str, answer: Callable[..., Any]) -> Result:
             f'Write check("{exercise}", name_of_your_function), without calling it.'
         )
         return Result(exercise, "wrong", message)
-    seed = random.randrange(2**32)  # the session's generator: repeatable after setup(), yet fresh
     trials = []
-    for round_ in range(ROUNDS):
-        arguments = task.inputs(random.Random(seed + round_))
-        expected = task.reference(*copy.deepcopy(arguments))
-        try:
-            # A copy: a function that changes its input must not spoil the comparison.
-            got = answer(*copy.deepcopy(arguments))
-        except NotImplementedError:
+    for _ in range(ROUNDS):
+        arguments = task.inputs(random.Random(_random.randrange(2**32)))
+        got = _outcome(answer, arguments)
+        if isinstance(got, NotImplementedError):
             return Result(exercise, "open", f"{task.title}. Replace the line with `raise`.")
-        except Exception as error:
-            reason = f"your function stopped with {type(error).__name__}: {error}"
-            return Result(exercise, "wrong", f"{reason} (input: {_brief(arguments)})")
-        trials.append((arguments, expected, got))
-    same = task.same or agree
-    if all(same(got, expected) for _, expected, got in trials):
+        trials.append((arguments, _outcome(task.reference, arguments), got))
+    if all(_same(task, got, expected) for _, expected, got in trials):
         return Result(exercise, "passed", f"agrees with the reference on {ROUNDS} fresh inputs.")
-    return Result(exercise, "wrong", _diagnose(task, trials, same))
+    return Result(exercise, "wrong", _diagnose(task, trials))
+
+
+def exercises() -> dict[str, Exercise]:
+    """All exercises of the course: number -> exercise, in the order of the notebooks."""
+    found: dict[str, Exercise] = {}
+    for module in _NOTEBOOKS.values():
+        found |= importlib.import_module(module).EXERCISES
+    return found
 
 
 def find(exercise: str) -> Exercise:
@@ -122,72 +129,106 @@ def find(exercise: str) -> Exercise:
     known: dict[str, Exercise] = importlib.import_module(module).EXERCISES if module else {}
     if exercise in known:
         return known[exercise]
-    near = get_close_matches(str(exercise), list(known), n=1) or list(known)
-    listed = f"Did you mean {near[0]!r}?" if len(near) == 1 else f"There are: {', '.join(near)}."
-    if not near:
-        listed = f"Exercises are numbered by notebook: {', '.join(_NOTEBOOKS)}."
-    raise LabError(f"There is no exercise {exercise!r}. {listed}")
+    if not known:
+        raise LabError(
+            f"There is no exercise {exercise!r}. Exercises are numbered like '01.3': the notebook, "
+            f"a point, the exercise. Notebooks with exercises: {', '.join(_NOTEBOOKS)}."
+        )
+    near = get_close_matches(str(exercise), known, n=1)
+    hint = f"Did you mean {near[0]!r}? " if near else ""
+    raise LabError(f"There is no exercise {exercise!r}. {hint}There are: {', '.join(known)}.")
 
 
 def agree(got: Any, expected: Any) -> bool:
-    """Whether two answers are the same: numbers and tensors up to rounding, the rest exactly.
+    """Whether two answers are the same: decimal numbers up to rounding, all else exactly.
 
-    A tensor and a nested list of the same numbers agree; a shape that differs does not.
+    A tensor and a nested list of the same numbers agree; a shape that differs does not. Whole
+    numbers (ids, counts) have no tolerance, and a text is never a number.
 
     >>> agree([1.0, 2.0], [1.0, 2.0000001])
     True
     >>> agree([[1.0, 2.0]], [1.0, 2.0])
     False
+    >>> agree(50256, 50257), agree(["12"], [12])
+    (False, False)
     """
     import numpy  # the checks of 01 need no torch; NumPy reads its tensors
 
-    if got is None or isinstance(expected, str | bool):
-        return bool(got is not None and type(got) is type(expected) and got == expected)
+    got, expected = _plain(got), _plain(expected)
+    if expected is None or isinstance(expected, str | bytes | bool | set | frozenset):
+        return type(got) is type(expected) and got == expected
     if isinstance(expected, dict):
         if not isinstance(got, dict) or got.keys() != expected.keys():
             return False
         return all(agree(got[key], expected[key]) for key in expected)
+    if isinstance(expected, list | tuple) and isinstance(got, list | tuple):
+        pairs = zip(got, expected, strict=False)
+        return len(got) == len(expected) and all(agree(a, b) for a, b in pairs)
     try:
-        left, right = (numpy.asarray(_detached(x), dtype=float) for x in (got, expected))
-    except (TypeError, ValueError):  # lists of strings, ragged lists, …
-        if isinstance(expected, list | tuple) and isinstance(got, list | tuple):
-            pairs = zip(got, expected, strict=False)
-            return len(got) == len(expected) and all(agree(a, b) for a, b in pairs)
+        left, right = numpy.asarray(got), numpy.asarray(expected)
+    except ValueError:  # a ragged list: it has no shape
+        return False
+    # b, i, u, f: the kinds of numbers; a bare True is no number
+    if isinstance(got, bool) or left.dtype.kind not in "biuf" or right.dtype.kind not in "biuf":
         return False
     if left.shape != right.shape:
         return False
+    if right.dtype.kind != "f":
+        return bool(numpy.array_equal(left, right))
     return bool(numpy.allclose(left, right, rtol=1e-4, atol=1e-5, equal_nan=True))
 
 
-def _diagnose(task: Exercise, trials: list, same: Callable[[Any, Any], bool]) -> str:
-    """The sentence for a wrong answer: nothing returned, a known mistake, else where it differs."""
-    arguments, expected, got = next(t for t in trials if not same(t[2], t[1]))
-    if got is None:
-        return "your function returns None: is there a `return` in every branch?"
-    for message, mistake in task.mistakes.items():
-        if all(_agrees_with(mistake, given, answer, same) for given, _, answer in trials):
-            return message
-    if task.look is not None and (message := task.look(got, expected, arguments)):
-        return message
-    if _kind(got) != _kind(expected):
-        return f"expected {_kind(expected)}, got {_kind(got)} (input: {_brief(arguments)})"
-    wrong = sum(not same(answer, right) for _, right, answer in trials)
-    return f"{wrong} of {len(trials)} fresh inputs come out wrong, such as {_brief(arguments)}"
+def _plain(value: Any) -> Any:
+    """A tensor as an array, a single number as Python's own, the same inside lists."""
+    if isinstance(value, list | tuple):
+        return type(value)(map(_plain, value)) if type(value) in (list, tuple) else value
+    if hasattr(value, "detach"):
+        value = value.detach().cpu()
+        # NumPy has no bfloat16
+        value = (value.double() if value.is_floating_point() else value).numpy()
+    return value.item() if getattr(value, "shape", None) == () else value
 
 
-def _agrees_with(mistake: Callable, arguments: tuple, got: Any, same: Callable) -> bool:
-    """Whether this misconception would have given the student's output."""
+def _outcome(function: Callable[..., Any], arguments: tuple) -> Any:
+    """What the function returns, or the error it stops with.
+
+    It gets a copy: a function that changes its input must not spoil the comparison.
+    """
     try:
-        return same(got, mistake(*copy.deepcopy(arguments)))
-    except Exception:  # the mistake itself fails on this input: then it is not the student's
+        return function(*copy.deepcopy(arguments))
+    except Exception as error:
+        return error
+
+
+def _same(task: Exercise, got: Any, expected: Any) -> bool:
+    """Whether two outcomes are the same, for this exercise; two errors are if they read alike."""
+    if isinstance(got, Exception) or isinstance(expected, Exception):
+        return type(got) is type(expected) and str(got) == str(expected)
+    try:
+        return bool((task.same or agree)(got, expected))
+    except Exception:  # made for answers of the right kind, and this one is not
         return False
 
 
-def _detached(value: Any) -> Any:
-    """A tensor as an array, wherever it lives; anything else as it is."""
-    if hasattr(value, "detach"):
-        return value.detach().cpu().float().numpy()
-    return value
+def _diagnose(task: Exercise, trials: list) -> str:
+    """The sentence for a wrong answer: nothing returned, a known mistake, else where it differs."""
+    arguments, expected, got = next(t for t in trials if not _same(task, t[2], t[1]))
+    if got is None:
+        return "your function returns None: is there a `return` in every branch?"
+    for message, mistake in task.mistakes.items():
+        if all(_same(task, answer, _outcome(mistake, given)) for given, _, answer in trials):
+            return message
+    given = f"(input: {_brief(arguments)})"
+    if isinstance(got, Exception):
+        return f"your function stopped with {type(got).__name__}: {got} {given}"
+    if task.look is not None:
+        message = _outcome(task.look, (got, expected, arguments))
+        if message and isinstance(message, str):
+            return message
+    if _kind(got) != _kind(expected):
+        return f"expected {_kind(expected)}, got {_kind(got)} {given}"
+    wrong = sum(not _same(task, answer, right) for _, right, answer in trials)
+    return f"{wrong} of {len(trials)} fresh inputs come out wrong, such as {_brief(arguments)}"
 
 
 def _kind(value: Any) -> str:

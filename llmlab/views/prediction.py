@@ -31,7 +31,7 @@ def prediction(guess: Any, actual: Any, unit: str = "") -> View:
         )
     elif guess == actual:
         text = f"Your guess: {guess} {unit}".strip() + f". Result: {shown}. You saw it coming."
-    elif isinstance(guess, int | float) and isinstance(actual, int | float):
+    elif all(isinstance(x, int | float) and not isinstance(x, bool) for x in (guess, actual)):
         gap = actual - guess
         far = f"{abs(gap):.3g} {'more' if gap > 0 else 'less'} than you thought"
         text = f"Your guess: {guess} {unit}".strip() + f". Result: {shown}, {far}."

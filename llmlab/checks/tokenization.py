@@ -1,0 +1,412 @@
+"""The exercises of notebook 01: what is right, and what each typical mistake leads to."""
+
+import itertools
+import random
+from collections import Counter
+from typing import Any
+
+from llmlab.checks import Exercise
+
+Merges = list[tuple[str, str]]
+
+# ---- 01.1: encode a word with learned merges ----------------------------------------------------
+
+
+def _apply_merges(word: str, merges: Merges) -> list[str]:
+    """Byte-pair encoding of one word: the merges in the order in which they were learned."""
+    pieces = list(word)
+    for pair in merges:
+        pieces = _merge(pieces, pair)
+    return pieces
+
+
+def _merge(pieces: list[str], pair: tuple[str, str]) -> list[str]:
+    merged: list[str] = []
+    i = 0
+    while i < len(pieces):
+        if tuple(pieces[i : i + 2]) == pair:
+            merged.append(pieces[i] + pieces[i + 1])
+            i += 2
+        else:
+            merged.append(pieces[i])
+            i += 1
+    return merged
+
+
+def _first_place_only(word: str, merges: Merges) -> list[str]:
+    pieces = list(word)
+    for left, right in merges:
+        for i in range(len(pieces) - 1):
+            if (pieces[i], pieces[i + 1]) == (left, right):
+                pieces[i : i + 2] = [left + right]
+                break
+    return pieces
+
+
+def _last_learned_first(word: str, merges: Merges) -> list[str]:
+    return _apply_merges(word, merges[::-1])
+
+
+def _letters_only(word: str, merges: Merges) -> list[str]:
+    return _apply_merges(word, [pair for pair in merges if len("".join(pair)) == 2])
+
+
+def _longest_piece_first(word: str, merges: Merges) -> list[str]:
+    vocabulary = {left + right for left, right in merges} | set(word)
+    pieces = []
+    while word:
+        end = next(n for n in range(len(word), 0, -1) if word[:n] in vocabulary)
+        pieces.append(word[:end])
+        word = word[end:]
+    return pieces
+
+
+def _one_round(word: str, merges: Merges) -> list[str]:
+    pieces: list[str] = []
+    i = 0
+    known = {left + right for left, right in merges if len(left + right) == 2}
+    while i < len(word):
+        step = 2 if word[i : i + 2] in known else 1
+        pieces.append(word[i : i + step])
+        i += step
+    return pieces
+
+
+def _spelling(got: Any, expected: Any, arguments: tuple) -> str:
+    """Letters lost or used twice, as where two pairs share one: aaa."""
+    if not isinstance(got, list | tuple) or not all(isinstance(piece, str) for piece in got):
+        return ""
+    if "".join(got) == arguments[0]:
+        return ""
+    return (
+        f"glued together your pieces spell {''.join(got)!r}; the word was {arguments[0]!r}. "
+        "Where does the search go on after a pair has been joined?"
+    )
+
+
+def _learn(corpus: Counter[str], number: int) -> Merges:
+    """The training of the notebook; ties go to the pair that is older in the vocabulary."""
+    words = {word: list(word) for word in corpus}
+    vocabulary = sorted({letter for word in corpus for letter in word})
+    merges: Merges = []
+    for _ in range(number):
+        pairs: Counter[tuple[str, str]] = Counter()
+        for word, pieces in words.items():
+            for pair in itertools.pairwise(pieces):
+                pairs[pair] += corpus[word]
+        if not pairs:
+            break
+        age = {piece: i for i, piece in enumerate(vocabulary)}
+        best = min(pairs, key=lambda pair: (-pairs[pair], age[pair[0]], age[pair[1]]))
+        merges.append(best)
+        vocabulary.append("".join(best))
+        words = {word: _merge(pieces, best) for word, pieces in words.items()}
+    return merges
+
+
+def _word_and_merges(rng: random.Random) -> tuple[str, Merges]:
+    """A new word and merges that were learned from other words."""
+    while True:
+        corpus = Counter({_word(rng, 3, 8): rng.randint(1, 9) for _ in range(8)})
+        merges = _learn(corpus, 8)
+        if len({left + right for left, right in merges}) < len(merges):
+            continue  # one piece learned twice: then the order in which merges act is a convention
+        word = _word(rng, 9, 12)
+        encoders = (
+            _apply_merges,
+            _first_place_only,
+            _last_learned_first,
+            _letters_only,
+            _longest_piece_first,
+            _one_round,
+        )
+        if len({tuple(encode(word, merges)) for encode in encoders}) == len(encoders):
+            return word, merges  # the word tells right from wrong
+
+
+def _word(rng: random.Random, shortest: int, longest: int) -> str:
+    """Few different letters, so that pairs meet often and also overlap, as in aaa."""
+    return "".join(rng.choices("aab", k=rng.randint(shortest, longest)))
+
+
+# ---- 01.2: WordPiece ----------------------------------------------------------------------------
+
+
+def _wordpiece(
+    word: str, vocabulary: set[str], *, mark: str = "##", shortest: bool = False
+) -> list[str]:
+    """Longest match first (Schuster & Nakajima, 2012; Wu et al., 2016)."""
+    pieces: list[str] = []
+    start = 0
+    while start < len(word):
+        ends = range(start + 1, len(word) + 1)
+        for end in ends if shortest else reversed(ends):
+            piece = (mark if start else "") + word[start:end]
+            if piece in vocabulary:
+                pieces.append(piece)
+                start = end
+                break
+        else:
+            return ["[UNK]"]
+    return pieces
+
+
+def _without_marks(word: str, vocabulary: set[str]) -> list[str]:
+    return [piece.removeprefix("##") for piece in _wordpiece(word, vocabulary)]
+
+
+def _marks_not_looked_up(word: str, vocabulary: set[str]) -> list[str]:
+    return _wordpiece(word, vocabulary, mark="")
+
+
+def _marks_added_later(word: str, vocabulary: set[str]) -> list[str]:
+    pieces = _wordpiece(word, vocabulary, mark="")
+    known = pieces != ["[UNK]"]
+    return [("##" if i and known else "") + piece for i, piece in enumerate(pieces)]
+
+
+def _shortest_first(word: str, vocabulary: set[str]) -> list[str]:
+    return _wordpiece(word, vocabulary, shortest=True)
+
+
+def _keeps_the_beginning(word: str, vocabulary: set[str]) -> list[str]:
+    pieces: list[str] = []
+    start = 0
+    while start < len(word):
+        mark = "##" if start else ""
+        ends = range(len(word), start, -1)
+        end = next((e for e in ends if mark + word[start:e] in vocabulary), None)
+        if end is None:
+            return [*pieces, "[UNK]"]
+        pieces.append(mark + word[start:end])
+        start = end
+    return pieces
+
+
+def _unknown_letters(word: str, vocabulary: set[str]) -> list[str]:
+    pieces: list[str] = []
+    start = 0
+    while start < len(word):
+        mark = "##" if start else ""
+        ends = range(len(word), start, -1)
+        end = next((e for e in ends if mark + word[start:e] in vocabulary), None)
+        pieces.append("[UNK]" if end is None else mark + word[start:end])
+        start = end or start + 1
+    return pieces
+
+
+# Turn by turn a word that can be cut and one that can't: eight throws of a coin would now and
+# then leave one of the two kinds out, and a wrong answer would pass.
+_CAN_BE_CUT = itertools.cycle([True, False])
+
+
+def _word_and_vocabulary(rng: random.Random) -> tuple[str, set[str]]:
+    """A small vocabulary of beginnings and marked continuations, and a word to cut with it."""
+    letters = "aeiorst"
+    can_be_cut = next(_CAN_BE_CUT)
+    while True:
+        longer = ["".join(rng.choices(letters, k=rng.randint(2, 4))) for _ in range(12)]
+        vocabulary = {*letters, *longer[:8]} | {"##" + piece for piece in [*letters, *longer[4:]]}
+        word = "".join(rng.sample(longer, k=3))
+        cuts = [
+            _wordpiece(word, vocabulary),
+            _without_marks(word, vocabulary),
+            _marks_not_looked_up(word, vocabulary),
+            _marks_added_later(word, vocabulary),
+            _shortest_first(word, vocabulary),
+        ]
+        if len({tuple(cut) for cut in cuts}) == len(cuts):
+            break  # the word tells right from wrong
+    if not can_be_cut:  # a letter that no piece has, never the first one
+        place = rng.randint(2, len(word) - 1)
+        word = word[:place] + rng.choice("xyz") + word[place:]
+    return word, vocabulary
+
+
+# ---- 01.3: pad on the left ----------------------------------------------------------------------
+
+Batch = list[list[int]]
+
+
+def _left_pad(batch: Batch, pad_id: int) -> tuple[Batch, list[list[bool]]]:
+    """Equal lengths, padding in front, and the mask as nn.MultiheadAttention reads it."""
+    longest = max(len(ids) for ids in batch)
+    rows = [[pad_id] * (longest - len(ids)) + ids for ids in batch]
+    mask = [[i < longest - len(ids) for i in range(longest)] for ids in batch]
+    return rows, mask
+
+
+def _right_pad(batch: Batch, pad_id: int) -> tuple[Batch, list[list[bool]]]:
+    longest = max(len(ids) for ids in batch)
+    rows = [ids + [pad_id] * (longest - len(ids)) for ids in batch]
+    return rows, [[i >= len(ids) for i in range(longest)] for ids in batch]
+
+
+def _one_is_keep(batch: Batch, pad_id: int) -> tuple[Batch, list[list[bool]]]:
+    rows, mask = _left_pad(batch, pad_id)
+    return rows, [[not ignore for ignore in row] for row in mask]
+
+
+def _by_the_id(batch: Batch, pad_id: int) -> tuple[Batch, list[list[bool]]]:
+    rows, _ = _left_pad(batch, pad_id)
+    return rows, [[number == pad_id for number in row] for row in rows]
+
+
+def _mask_on_the_right(batch: Batch, pad_id: int) -> tuple[Batch, list[list[bool]]]:
+    return _left_pad(batch, pad_id)[0], _right_pad(batch, pad_id)[1]
+
+
+def _cut_to_shortest(batch: Batch, pad_id: int) -> tuple[Batch, list[list[bool]]]:
+    shortest = min(len(ids) for ids in batch)
+    return [ids[:shortest] for ids in batch], [[False] * shortest for _ in batch]
+
+
+def _batch_and_pad(rng: random.Random) -> tuple[Batch, int]:
+    """Texts of different lengths; the padding's id is also a token of some, as with GPT-2."""
+    pad_id = rng.randint(0, 9)
+    lengths = rng.sample(range(3, 8), k=3)
+    batch = [[rng.randint(10, 99) for _ in range(length)] for length in lengths]
+    batch[rng.randrange(3)][-1] = pad_id
+    return batch, pad_id
+
+
+# ---- 01.4: numbers in groups --------------------------------------------------------------------
+
+
+def _digit_groups(number: str) -> list[str]:
+    """Groups of three counted from the right (Singh & Strouse, 2024, on why that side)."""
+    first = len(number) % 3
+    groups = [number[i : i + 3] for i in range(first, len(number), 3)]
+    return [number[:first], *groups] if first else groups
+
+
+def _from_the_left(number: str) -> list[str]:
+    return [number[i : i + 3] for i in range(0, len(number), 3)]
+
+
+def _groups_backwards(number: str) -> list[str]:
+    return _digit_groups(number)[::-1]
+
+
+def _digits_backwards(number: str) -> list[str]:
+    turned = number[::-1]
+    return [turned[i : i + 3] for i in range(0, len(turned), 3)][::-1]
+
+
+def _all_turned(number: str) -> list[str]:
+    turned = number[::-1]
+    return [turned[i : i + 3] for i in range(0, len(turned), 3)]
+
+
+def _through_int(number: str) -> list[str]:
+    return f"{int(number):,}".split(",")
+
+
+def _filled_with_zeros(number: str) -> list[str]:
+    return _digit_groups(number.zfill(-(-len(number) // 3) * 3))
+
+
+def _empty_group(number: str) -> list[str]:
+    first = len(number) % 3
+    return [number[:first], *(number[i : i + 3] for i in range(first, len(number), 3))]
+
+
+def _as_numbers(number: str) -> list[int]:
+    return [int(group) for group in _digit_groups(number)]
+
+
+# Every length modulo three, with and without a zero in front, in any eight turns.
+_SHAPES = itertools.cycle([(rest, zero) for zero in ("", "0") for rest in range(3)])
+
+
+def _number(rng: random.Random) -> tuple[str]:
+    """Four to nine digits; some begin with a zero, as part numbers and telephone numbers do."""
+    rest, zero = next(_SHAPES)
+    length = rng.choice([n for n in range(4, 10) if n % 3 == rest])
+    return (zero + "".join(rng.choices("123456789", k=length - len(zero))),)
+
+
+def _exactly(got: Any, expected: Any) -> bool:
+    """The same strings: here "012" and "12" must not pass as the same number."""
+    return isinstance(got, list | tuple) and list(got) == list(expected)
+
+
+# ---- what `check` reads -------------------------------------------------------------------------
+
+EXERCISES: dict[str, Exercise] = {
+    "01.1": Exercise(
+        title="encode a word with the merges that were learned",
+        inputs=_word_and_merges,
+        reference=_apply_merges,
+        mistakes={
+            "each merge joins its pair in one place only. "
+            "What about a word in which that pair stands twice?": _first_place_only,
+            "the merges act in the wrong order. Which of them was learned from text in which "
+            "the others had not happened yet?": _last_learned_first,
+            "this takes the longest known piece, from left to right. That is another "
+            "algorithm (WordPiece works so); byte-pair encoding replays its "
+            "training.": _longest_piece_first,
+            "letters are joined in pairs and then never again. A merge can also join pieces that "
+            "earlier merges have made.": _letters_only,
+            "the word is gone through once, whatever the merges say. How many passes did the "
+            "training make?": _one_round,
+        },
+        look=_spelling,
+    ),
+    "01.2": Exercise(
+        title="cut a word as WordPiece does",
+        inputs=_word_and_vocabulary,
+        reference=_wordpiece,
+        mistakes={
+            "the pieces are right, but nobody can see any more which of them continue a "
+            "word.": _without_marks,
+            "every piece is treated as if it began a word. How does this vocabulary write a "
+            "continuation?": _marks_not_looked_up,
+            "continuations carry their mark in the result, but they were looked up without "
+            "it.": _marks_added_later,
+            "the pieces are known, but longer ones were known too: this takes the first one that "
+            "fits.": _shortest_first,
+            "a word with a part that fits nowhere keeps its beginning here. WordPiece gives up "
+            "on more than the rest.": _keeps_the_beginning,
+            "here a single letter becomes unknown and the others stay. For WordPiece the unknown "
+            "unit is larger.": _unknown_letters,
+        },
+    ),
+    "01.3": Exercise(
+        title="pad a batch on the left and make the mask that PyTorch reads",
+        inputs=_batch_and_pad,
+        reference=_left_pad,
+        mistakes={
+            "the padding follows the text. A model that goes on writing reads its guess at the "
+            "last place: what stands there now?": _right_pad,
+            "ids right, mask the wrong way round: this one says what to keep. What does "
+            "True mean in a key_padding_mask?": _one_is_keep,
+            "a real token is masked as well: the padding's id can also occur in a text. What else "
+            "tells you where the padding is?": _by_the_id,
+            "ids and mask are padded on different sides.": _mask_on_the_right,
+            "tokens are lost: the long texts were cut instead of the short ones being "
+            "filled up.": _cut_to_shortest,
+        },
+    ),
+    "01.4": Exercise(
+        title="cut a number into groups of three digits, counted from the right",
+        inputs=_number,
+        reference=_digit_groups,
+        mistakes={
+            "the groups are counted from the left, so the same group means thousands in one "
+            "number and hundreds in another.": _from_the_left,
+            "the groups are right, their order is not: glued together they no longer give the "
+            "number.": _groups_backwards,
+            "inside each group the digits stand backwards.": _digits_backwards,
+            "the whole number came out backwards: something was turned round once and not "
+            "turned back.": _all_turned,
+            "a zero at the front has vanished. Was the text something else than a text on its "
+            "way?": _through_int,
+            "there are digits that the number does not have.": _filled_with_zeros,
+            "for some lengths the first group is empty.": _empty_group,
+            "tokens are strings; these are numbers, and 007 and 7 have become "
+            "the same.": _as_numbers,
+        },
+        same=_exactly,
+    ),
+}

@@ -1,0 +1,199 @@
+"""Pictures: they carry their message as text, nothing is cut, and they can be read by all."""
+
+import base64
+import itertools
+import math
+import re
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from matplotlib import pyplot
+from matplotlib.colors import to_rgb
+from matplotlib.text import Text
+
+from llmlab import LabError, plots
+
+LONG = "a label that is as long as a short sentence"
+
+
+def flow():
+    """A drawing of two boxes and an arrow."""
+    figure, axes = plots.drawing(alt="text goes into a model")
+    axes.set(xlim=(0, 8), ylim=(0, 3))
+    plots.box(axes, (1.5, 1.5), "text", width=2)
+    plots.box(axes, (6, 1.5), "model", width=2, filled=True)
+    plots.arrow(axes, (2.5, 1.5), (5, 1.5), label="ids cost $5")
+    return figure
+
+
+DRAWN = {
+    "bars": lambda: plots.bars(["$PATH", LONG], [0.7, 0.2], alt="0.700 and 0.200", xlabel="p"),
+    "many bars": lambda: plots.bars([f"token {i}" for i in range(20)], range(20), alt="0 to 19"),
+    "negative bars": lambda: plots.bars(["a", "b"], [-1.5, 2], alt="-1.5 and 2", title="logits"),
+    "heatmap": lambda: plots.heatmap(
+        [[0, 1], [0.5, 0.2]], ["one", LONG], ["three", LONG], alt="1.00 at most", title="weights"
+    ),
+    "large heatmap": lambda: plots.heatmap(np.eye(12), alt="a diagonal", digits=None),
+    "curves": lambda: plots.curves(
+        [0, 1, 2], {"train": [3, 2, 1], "a long name": [3, 1, 0.5]}, alt="both fall", ylabel="loss"
+    ),
+    "close curves": lambda: plots.curves(
+        [0, 1], {"one": [0, 1.0], "two": [0, 1.0], "three": [2, 0.99]}, alt="all end near 1"
+    ),
+    "drawing": flow,
+}
+pictures = pytest.mark.parametrize("name", DRAWN)
+
+
+@pictures
+def test_a_picture_shows_itself_with_its_message(name):
+    picture = DRAWN[name]()
+    shown = picture._repr_mimebundle_()
+    assert shown["text/plain"] == picture.alt
+    alt, png = re.fullmatch(
+        r'<img alt="([^"]+)" style="max-width:100%" src="data:image/png;base64,([^"]+)">',
+        shown["text/html"],
+    ).groups()
+    assert alt == picture.alt
+    assert png == shown["image/png"]
+    assert base64.b64decode(png).startswith(b"\x89PNG")
+
+
+def undrawn(picture) -> set[Text]:
+    """Labels of ticks beyond the ends of an axis: matplotlib keeps them and does not draw them."""
+    found = set()
+    for axis in [axis for axes in picture.axes for axis in (axes.xaxis, axes.yaxis)]:
+        low, high = sorted(axis.get_view_interval())
+        for tick in [*axis.get_major_ticks(), *axis.get_minor_ticks()]:
+            if not low <= tick.get_loc() <= high:
+                found |= {tick.label1, tick.label2}
+    return found
+
+
+@pictures
+def test_no_text_is_cut_or_lies_on_another(name):
+    picture = DRAWN[name]()
+    picture.draw_without_rendering()
+    texts = [t for t in picture.findobj(Text) if t.get_visible() and t.get_text().strip()]
+    texts = [t for t in texts if t not in undrawn(picture)]
+    boxes = {t.get_text(): t.get_window_extent() for t in texts}
+    assert len(boxes) > 1 or name == "large heatmap"
+    whole = picture.bbox.padded(1)
+    cut = [text for text, b in boxes.items() if not whole.contains(*b.min) or
+           not whole.contains(*b.max)]  # fmt: skip
+    assert cut == []
+    # Slanted labels have boxes that overlap although the letters do not.
+    straight = [t for t in texts if t.get_rotation() == 0]
+    overlapping = [
+        (a.get_text(), b.get_text())
+        for a, b in itertools.combinations(straight, 2)
+        if a.get_window_extent().padded(-1).overlaps(b.get_window_extent().padded(-1))
+    ]
+    assert overlapping == []
+
+
+@pictures
+def test_the_same_picture_has_the_same_bytes(name):
+    first, second = DRAWN[name]()._repr_mimebundle_(), DRAWN[name]()._repr_mimebundle_()
+    assert first == second
+
+
+def test_labels_stand_as_they_are_given():
+    axes = DRAWN["bars"]().axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == [r"\$PATH", LONG]
+    assert [text.get_text() for text in axes.texts] == ["0.700", "0.200"]
+
+
+def test_alt_text_is_needed_and_escaped():
+    with pytest.raises(LabError, match="alt text"):
+        plots.bars(["a"], [1], alt=" ")
+    shown = plots.bars(["a"], [1], alt='"<s>" is 1')._repr_mimebundle_()
+    assert 'alt="&quot;&lt;s&gt;&quot; is 1"' in shown["text/html"]
+    assert shown["text/plain"] == '"<s>" is 1'
+
+
+def test_a_heatmap_needs_a_matrix():
+    with pytest.raises(LabError, match=r"needs \(row, column\); this has shape \(3,\)"):
+        plots.heatmap([1, 2, 3], alt="a row")
+
+
+def test_pictures_are_unknown_to_pyplot_and_leave_its_settings():
+    before = dict(mpl.rcParams)
+    DRAWN["bars"]()
+    assert pyplot.get_fignums() == []  # else Jupyter would show them twice
+    assert dict(mpl.rcParams) == before
+
+
+def test_use_style_sets_the_look_of_all_figures():
+    with mpl.rc_context():
+        plots.use_style()
+        assert mpl.rcParams["axes.prop_cycle"].by_key()["color"] == plots.CYCLE
+
+
+# ---- can everybody read it ---------------------------------------------------------------------
+
+
+def luminance(colour) -> float:
+    """Relative luminance, 0 to 1 (WCAG 2.1)."""
+    channels = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
+    return float(np.dot([0.2126, 0.7152, 0.0722], channels))
+
+
+def contrast(one, other) -> float:
+    """Contrast ratio, 1 to 21 (WCAG 2.1)."""
+    low, high = sorted([luminance(one), luminance(other)])
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_every_colour_reads_on_paper():
+    paper = plots.COLOURS["paper"]
+    too_light = {
+        name: contrast(colour, paper)
+        for name, colour in [*plots.COLOURS.items(), *((c, c) for c in plots.CYCLE)]
+        if name != "paper" and contrast(colour, paper) < 4.5
+    }
+    assert too_light == {}
+
+
+def test_the_number_in_every_cell_of_a_heatmap_reads():
+    values = np.linspace(-1, 1, 101)
+    axes = plots.heatmap(values.reshape(1, -1), alt="-1 to 1").axes[0]
+    image = axes.images[0]
+    cells = image.cmap(image.norm(values))[:, :3]
+    least = min(contrast(t.get_color(), c) for t, c in zip(axes.texts, cells, strict=True))
+    assert least >= 4.5
+
+
+# Machado, Oliveira and Fernandes (2009), full severity; rows are red, green, blue.
+BLINDNESS = {
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216],
+                   [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413],
+                     [-0.011820, 0.042940, 0.968881]],
+    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602],
+                   [0.004733, 0.691367, 0.303900]],
+}  # fmt: skip
+
+
+def lab(rgb) -> np.ndarray:
+    """CIE L*a*b* of a linear RGB colour, white D65."""
+    to_xyz = [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
+    xyz = np.clip(to_xyz @ np.asarray(rgb), 0, None) / [0.9505, 1.0, 1.089]
+    x, y, z = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+@pytest.mark.parametrize("blindness", BLINDNESS)
+def test_colours_with_a_meaning_stay_apart_for_the_colour_blind(blindness):
+    def seen(colour):
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4
+                  for c in to_rgb(colour)]  # fmt: skip
+        return lab(np.array(BLINDNESS[blindness]) @ linear)
+
+    together = [("query", "key", "value"), ("correct", "wrong"), ("attention", "masked")]
+    for group in together:
+        for one, other in itertools.combinations(group, 2):
+            distance = math.dist(seen(plots.COLOURS[one]), seen(plots.COLOURS[other]))
+            # 2 is just noticeable side by side; 10 is plain at a glance
+            assert distance > 10, (one, other, distance)

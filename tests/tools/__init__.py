@@ -1,0 +1,1 @@
+"""Tools around the notebooks: `python -m tests.tools.notebooks`, `python -m tests.tools.bench`."""
