@@ -17,15 +17,13 @@ _HOME = {
     "check": "llmlab.checks",
     "setup": "llmlab.session",
     "doctor": "llmlab.doctor",
-    "forward_pass": "llmlab.forward_pass",
     "models": "llmlab.models",
     "plots": "llmlab.plots",
-    "tokenization": "llmlab.tokenization",
     "views": "llmlab.views",
 }
 
 if TYPE_CHECKING:  # for editors and the type checker; nothing is loaded at run time
-    from llmlab import doctor, forward_pass, models, plots, tokenization, views
+    from llmlab import doctor, models, plots, views
     from llmlab.checks import check
     from llmlab.errors import LabError
     from llmlab.session import setup
@@ -34,11 +32,9 @@ __all__ = [
     "LabError",
     "check",
     "doctor",
-    "forward_pass",
     "models",
     "plots",
     "setup",
-    "tokenization",
     "views",
 ]
 

@@ -92,8 +92,8 @@ def serve(notebook: str | None = None, port: int | None = None) -> int:
     with running(notebook, port, options=browser) as lab:
         print(f"llmlab is open at\n\n    {lab.url}\n", flush=True)
         print(
-            "Open this address in a browser on this machine if none has opened. Ctrl+C here stops "
-            "the lab; notebooks are saved from their own page.",
+            "If no browser has opened, open this address in one on this machine. "
+            "Save your notebooks, then stop the lab with Ctrl+C here.",
             flush=True,
         )
         stopped = False
@@ -103,14 +103,13 @@ def serve(notebook: str | None = None, port: int | None = None) -> int:
             stopped = True
             lab.process.terminate()
 
-        # Ctrl+C reaches the server too, which then shuts its kernels down: only wait for it.
         signal.signal(signal.SIGTERM, stop)
         while True:
             try:
                 code = lab.process.wait()
                 return 0 if stopped else code
-            except KeyboardInterrupt:
-                stopped = True
+            except KeyboardInterrupt:  # then wait until the server has shut its kernels down
+                stop()
 
 
 @contextlib.contextmanager

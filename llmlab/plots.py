@@ -197,7 +197,9 @@ def heatmap(
         axes.set_yticks(range(len(rows)), labels=[_plain(r) for r in rows])
     if columns is not None:
         labels = [_plain(c) for c in columns]
-        axes.set_xticks(range(len(columns)), labels=labels, rotation=45, ha="right")
+        room = 6.0 / len(labels)  # inches a column, roughly: longer labels are turned
+        turned = {"rotation": 45, "ha": "right"} if max(map(_width, labels)) > room else {}
+        axes.set_xticks(range(len(columns)), labels=labels, **turned)
     axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
     for spine in axes.spines.values():
         spine.set_visible(False)
@@ -297,7 +299,7 @@ def drawing(size: str = "wide", *, alt: str) -> tuple[Picture, Axes]:
     """A picture with bare axes, one unit as long in x as in y, for boxes and arrows."""
     figure, axes = picture(size, alt=alt)
     axes.axis("off")
-    axes.set_aspect("equal")
+    axes.set(aspect="equal", xticks=[], yticks=[])
     return figure, axes
 
 
@@ -325,10 +327,14 @@ def next_token(
     values = [float(p) for p in probabilities]
     pairs = zip(candidates, values, strict=True)
     alt = alt or f"After {text!r}: " + ", ".join(f"{c.strip()!r} {v:.3f}" for c, v in pairs)
-    title = title or f"P(next token | {text if len(text) <= 70 else '…' + text[-69:]})"
+    if not title:
+        shown = text
+        while _width(f"P(next token | {shown})", 12) * 1.2 > 7.5 and len(shown) > 9:
+            shown = "…" + shown[9:]
+        title = f"P(next token | {shown})"
     grid = {"width_ratios": [1.35, 1]}
     figure, (left, right) = picture("wide", alt=alt, ncols=2, gridspec_kw=grid)
-    left.set(xlim=(0, 3.95), ylim=(0, 2.4))
+    left.set(xlim=(0, 3.95), ylim=(0, 2.4), xticks=[], yticks=[])
     left.axis("off")
     # The tokens in rows of boxes, as many as fit beside the model; the unknown one last.
     lines: list[list[str]] = [[]]
@@ -353,7 +359,7 @@ def next_token(
     drawn = right.barh(positions, values, color=COLOURS["probability"])
     right.bar_label(drawn, labels=[f"{v:.3f}" for v in values], padding=4)
     right.set_yticks(positions, labels=[_plain(c.strip()) for c in candidates])
-    right.invert_yaxis()
+    right.set_ylim(max(len(values), 4) - 0.4, -0.6)  # the first on top; few bars stay slim
     right.set(xlabel="P(next token | tokens before)", xlim=(0, 1.3 * max(values)))
     right.set_xticks([tick for tick in right.get_xticks() if tick <= 1])  # no more than certain
     right.tick_params(axis="y", length=0)

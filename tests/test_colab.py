@@ -153,10 +153,11 @@ def test_set_up_cell(colab, address, tmp_path):
         "def shout(text): return text.upper()\npanel = llmlab.views.live(shout, text='abc')\npanel",
         "field, *_, result = panel.panel.children\nfield.value = 'def'\nprint(result.value)",
         "import ipywidgets, IPython\nprint(ipywidgets.__version__, IPython.__version__)",
-        "try: llmlab.check('01.9', len)\nexcept llmlab.LabError as error: print(error)",
         "llmlab.views.tokens(['a', 'b'], ids=[1, 2])",
+        "llmlab.check('01.9', len)",  # there is no such exercise
     ]
     notebook.cells = [nbformat.v4.new_code_cell(source) for source in sources]
+    notebook.cells[-1].metadata["tags"] = ["raises-exception"]
     cells = run(notebook, colab, tmp_path).cells
 
     before, after = json.loads(printed(cells[1])), json.loads(printed(cells[3]))
@@ -175,8 +176,9 @@ def test_set_up_cell(colab, address, tmp_path):
     assert "application/vnd.jupyter.widget-view+json" in cells[6].outputs[0].data
     assert "DEF" in printed(cells[7])
     assert printed(cells[8]).split() == [COLAB["ipywidgets"], COLAB["ipython"]]
-    assert "01.9" in printed(cells[9])
-    assert cells[10].outputs[0].data["text/plain"] == "2 tokens: a (1) | b (2)"
+    assert cells[9].outputs[0].data["text/plain"] == "2 tokens: a (1) | b (2)"
+    (line,) = cells[10].outputs[0].traceback
+    assert line.startswith("LabError: There is no exercise '01.9'"), "the sentence and no more"
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

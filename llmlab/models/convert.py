@@ -80,8 +80,9 @@ def gpt2_tokenizer(got: Path, folder: Path) -> None:
 def from_gguf(got: Path, folder: Path) -> None:
     """A quantized Llama in GGUF: weights dequantized to bfloat16, tokenizer as on the Hub.
 
-    Done here and not by `from_pretrained(gguf_file=…)`, which needs three times as long and as
-    much memory on every load, and whose model can't be saved.
+    Done here and not by `from_pretrained(gguf_file=…)`, which does this work again on every load,
+    with more memory, and whose model can't be saved. The GGUF is not kept: nothing reads
+    it again but `make bench`, which fetches it once more for the comparison.
     """
     import gguf
     import safetensors

@@ -67,7 +67,10 @@ def install(model: Model, *, again: bool = False) -> Path:
                 return place
             _remove_leftovers(model)
             _ask_for_room(model)
-            with tempfile.TemporaryDirectory(prefix=_part(model), dir=place.parent) as work:
+            # Errors in cleaning up don't matter: the next fetch removes what is left.
+            with tempfile.TemporaryDirectory(
+                prefix=_part(model), dir=place.parent, ignore_cleanup_errors=True
+            ) as work:
                 _make(model, Path(work))
                 _put(Path(work), place)
     return place

@@ -38,7 +38,7 @@ def tokens(
         tokens: the tokens as strings, as `tokenizer.tokenize` or `convert_ids_to_tokens` give them.
         values: one number a token. The boxes are shaded by it instead of coloured in turn: from
             0 (white) to 1 (blue), or from the smallest to the largest if some lie outside 0…1.
-            A nan is left white.
+            nan is left white; inf is as dark as the largest.
         ids: one id a token (a list, an array or a tensor of shape (sequence,)).
 
     Returns:
@@ -160,7 +160,7 @@ def _plain_note(note: list[str]) -> str:
 
 def _limits(values: list[float]) -> tuple[float, float]:
     """The values of the lightest and the darkest shade: 0 and 1 where all fit in."""
-    known = [float(value) for value in values if not math.isnan(value)] or [0.0]
+    known = [float(value) for value in values if math.isfinite(value)] or [0.0]
     if min(known) >= 0 and max(known) <= 1:
         return 0.0, 1.0
     return min(known), max(known)
@@ -169,5 +169,6 @@ def _limits(values: list[float]) -> tuple[float, float]:
 def _shade(value: float, low: float, high: float) -> str:
     """A colour between LIGHTEST and DARKEST."""
     share = 0.0 if math.isnan(value) or high == low else (value - low) / (high - low)
+    share = min(max(share, 0.0), 1.0)  # infinite values take the end of the scale
     mixed = [round(a + share * (b - a)) for a, b in zip(LIGHTEST, DARKEST, strict=True)]
     return "#" + "".join(f"{part:02X}" for part in mixed)

@@ -280,7 +280,8 @@ def machine_paths(text: str) -> list[str]:
     own = [re.escape(str(p)) for p in {ROOT, Path.home(), Path(sys.prefix)} if len(p.parts) > 1]
     usual = [
         r"/(?:home|Users)/[\w.-]+", r"/(?:root|tmp|content|opt|mnt|srv)/[\w.-]+",
-        r"/(?:usr|var|private)/[\w.-]+/[\w.-]+", r"\b[A-Z]:\\\w+", r"\bsite-packages\b",
+        r"/(?:usr|var|private)/[\w.-]+/[\w.-]+", r"\bsite-packages\b",
+        r"\b[A-Z]:\\+(?:Users|Windows|Program|hosted)",
     ]  # fmt: skip
     return re.findall("|".join([*own, *(rf"(?<![\w./:-]){u}" for u in usual)]), text)
 
@@ -297,6 +298,7 @@ def execute(path: Path) -> str:
     Raises:
         Refused: a cell stopped, the runs differ, or an output holds a path of this machine.
     """
+    before = path.read_text("utf-8")
     nb, seconds, peak = run(path)
     again, _, _ = run(path, ATEN_CPU_CAPABILITY="avx2")
     found = differences(nb, again)
@@ -309,6 +311,8 @@ def execute(path: Path) -> str:
         text = "\n".join(t for texts in fields(cell.outputs).values() for t in texts)
         if paths := machine_paths(text):
             raise Refused(f"{path.name}: the output of In [{number}] holds the path {paths[0]}")
+    if path.read_text("utf-8") != before:
+        raise Refused(f"{path.name}: somebody changed it while it ran. Run it again.")
     text = normal(nb)
     path.write_text(text, encoding="utf-8", newline="\n")
     bare = [i for i, cell in enumerate(code_cells(nb), start=1) if not compared(cell)]
@@ -393,7 +397,8 @@ def nbval_command(files: Iterable[Path], *, strict: bool) -> list[str]:
         sys.executable, "-m", "pytest", f"--rootdir={ROOT}", "-c", str(ROOT / "pyproject.toml"),
         "-p", "tests.tools.nbval_report", "--nbval" if strict else "--nbval-lax",
         "--nbval-current-env", f"--nbval-sanitize-with={SANITIZE}",
-        f"--nbval-cell-timeout={CELL_TIMEOUT}", *map(str, files),
+        f"--nbval-cell-timeout={CELL_TIMEOUT}", *([] if sys.stdout.isatty() else ["--color=no"]),
+        *map(str, files),
     ]  # fmt: skip
 
 

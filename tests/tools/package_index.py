@@ -15,6 +15,7 @@ class Index:
     """A simple repository and a Hub on the loopback interface; `with` starts and stops it.
 
     files: path -> bytes, what is served. requests: the paths asked for, in order.
+    started_at: the byte from which each file was sent, 0 but for a resumed download.
     status: path -> a status to answer instead. cut: path -> the connection ends after so many
     bytes, once. pause: path -> halfway through the file `halfway` is set, and the rest waits for
     `go_on`. ranges: whether a download can be resumed. password: what basic auth must send.
@@ -23,6 +24,7 @@ class Index:
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
         self.requests: list[str] = []
+        self.started_at: list[int] = []
         self.status: dict[str, int] = {}
         self.cut: dict[str, int] = {}
         self.pause: set[str] = set()
@@ -72,6 +74,7 @@ class Index:
                 start = 0
                 if index.ranges and (asked := self.headers.get("Range")):
                     start = int(asked.removeprefix("bytes=").rstrip("-"))
+                index.started_at.append(start)
                 self.send_response(206 if start else 200)
                 self.send_header("Content-Type", "text/html")
                 self.send_header("Content-Length", str(len(content) - start))
