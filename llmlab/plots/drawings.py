@@ -1,14 +1,6 @@
-"""All matplotlib of the course: one style, three sizes, colours fixed by meaning.
+"""Boxes and arrows: how text flows through a model, and the drawings of single notebooks."""
 
-Every function returns a `Picture`: a matplotlib Figure that shows itself with alt text. The alt
-text is also the picture's text/plain, so that it reads where pictures do not show and nbval can
-compare it. Say in it what the picture says, with its numbers.
-"""
-
-import base64
-import html
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -16,235 +8,9 @@ import matplotlib as mpl
 import matplotlib.font_manager
 import matplotlib.textpath
 import numpy as np
-from cycler import cycler
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from PIL import Image
 
-from llmlab.errors import LabError
-
-# Colours by meaning, the same in every notebook. Each has a contrast of at least 4.5 : 1 on
-# white, and the set survives the common forms of colour blindness (after Okabe and Ito, 2008).
-COLOURS = {
-    "query": "#0072B2",
-    "key": "#B84E00",
-    "value": "#007A5A",
-    "masked": "#767676",
-    "attention": "#6B3FA0",
-    "probability": "#3B5BA5",
-    "correct": "#1B7837",
-    "wrong": "#B2182B",
-    "text": "#1F2328",
-    "paper": "#FFFFFF",
-}
-# Order for curves and groups that have no meaning of their own.
-CYCLE = ["#0072B2", "#B84E00", "#007A5A", "#6B3FA0", "#B2182B", "#767676"]
-# Sequential map of all heatmaps: light paper to dark, readable in print.
-SEQUENTIAL = "Blues"
-
-SIZES = {"small": (4.5, 2.6), "wide": (8.0, 3.0), "large": (8.0, 5.0)}  # inches
-
-STYLE: dict[Any, Any] = {
-    "figure.facecolor": COLOURS["paper"],
-    "figure.dpi": 96,
-    "savefig.facecolor": COLOURS["paper"],
-    "axes.facecolor": COLOURS["paper"],
-    "axes.edgecolor": "#57606A",
-    "axes.labelcolor": COLOURS["text"],
-    "axes.prop_cycle": cycler(color=CYCLE),
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlelocation": "left",
-    "axes.titlesize": 12,
-    "axes.titleweight": "bold",
-    "axes.axisbelow": True,
-    "font.family": "DejaVu Sans",  # ships with matplotlib: the same letters everywhere
-    "font.size": 10.5,
-    "text.color": COLOURS["text"],
-    "xtick.color": COLOURS["text"],
-    "ytick.color": COLOURS["text"],
-    "legend.frameon": False,
-}
-
-
-def use_style() -> None:
-    """Apply the course's style to every figure drawn from now on."""
-    mpl.rcParams.update(STYLE)
-
-
-class Picture(Figure):
-    """A matplotlib Figure that shows itself as an image with alt text.
-
-    It is not known to pyplot, so Jupyter shows it once and only where it is asked for.
-    """
-
-    alt: str = ""
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """PNG, the same PNG as `<img alt=…>`, and the alt text as text/plain."""
-        drawn, small = io.BytesIO(), io.BytesIO()
-        self.savefig(drawn, format="png")
-        # 256 colours instead of millions: nobody sees the difference, and the notebook, which
-        # holds each picture twice, stays about a third as large.
-        colours = Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE)
-        colours.save(small, "png", optimize=True)
-        png = base64.b64encode(small.getvalue()).decode()
-        alt = html.escape(self.alt, quote=True)
-        image = f'<img alt="{alt}" style="max-width:100%" src="data:image/png;base64,{png}">'
-        return {"image/png": png, "text/html": image, "text/plain": self.alt}
-
-
-def picture(size: str = "wide", *, alt: str, **subplots: Any) -> tuple[Picture, Any]:
-    """An empty picture in one of the three sizes, and its axes, to draw on.
-
-    Args:
-        size: "small", "wide" or "large".
-        alt: what the picture says, in words and numbers; also its text/plain.
-        **subplots: as for `Figure.subplots` (`nrows`, `ncols`, `sharey`, …).
-
-    Returns:
-        The picture and what `Figure.subplots` returns: one Axes, or an array of them.
-    """
-    if not alt.strip():
-        raise LabError("Every picture has alt text: say in it what the picture says.")
-    with mpl.rc_context(STYLE):
-        figure = Picture(figsize=SIZES[size], layout="constrained")
-        FigureCanvasAgg(figure)
-        figure.alt = alt
-        return figure, figure.subplots(**subplots)
-
-
-def bars(
-    labels: Sequence[str],
-    values: Sequence[float],
-    *,
-    alt: str,
-    title: str = "",
-    xlabel: str = "",
-    colour: str = "probability",
-    highlight: Sequence[int] = (),
-    digits: int = 3,
-) -> Picture:
-    """Horizontal bars, the first on top, each with its number.
-
-    Args:
-        labels: one a bar.
-        values: one a bar.
-        alt: see `picture`.
-        title: the message of the picture.
-        xlabel: what the numbers are, with their unit.
-        colour: a meaning from `COLOURS`.
-        highlight: positions of bars to draw in the colour "key" instead.
-        digits: digits after the point in the printed numbers.
-
-    Returns:
-        The picture.
-    """
-    values = [float(v) for v in values]
-    figure, axes = picture("wide" if len(labels) <= 10 else "large", alt=alt)
-    colours = [COLOURS["key" if i in highlight else colour] for i in range(len(values))]
-    positions = np.arange(len(values))
-    drawn = axes.barh(positions, values, color=colours)
-    axes.bar_label(drawn, labels=[f"{v:.{digits}f}" for v in values], padding=4)
-    axes.set_yticks(positions, labels=[_plain(label) for label in labels])
-    axes.invert_yaxis()
-    axes.margins(x=0.12)
-    axes.set(title=title, xlabel=xlabel)
-    axes.tick_params(axis="y", length=0)
-    return figure
-
-
-def heatmap(
-    matrix: Any,
-    rows: Sequence[str] | None = None,
-    columns: Sequence[str] | None = None,
-    *,
-    alt: str,
-    title: str = "",
-    xlabel: str = "",
-    ylabel: str = "",
-    digits: int | None = 2,
-    limits: tuple[float, float] | None = None,
-) -> Picture:
-    """A matrix as coloured cells with a number in each.
-
-    Args:
-        matrix: numbers of shape (row, column): tensor, array or nested lists.
-        rows: a label a row.
-        columns: a label a column.
-        alt: see `picture`.
-        title: the message of the picture.
-        xlabel: what the columns are.
-        ylabel: what the rows are.
-        digits: digits of the number in each cell; None leaves the numbers out.
-        limits: values of the lightest and the darkest cell; by default those of the matrix.
-
-    Returns:
-        The picture.
-    """
-    numbers = np.asarray(matrix, dtype=float)
-    if numbers.ndim != 2:
-        raise LabError(f"A heatmap needs (row, column); this has shape {numbers.shape}.")
-    figure, axes = picture("large" if numbers.shape[0] > 6 else "wide", alt=alt)
-    low, high = limits or (float(np.nanmin(numbers)), float(np.nanmax(numbers)))
-    image = axes.imshow(numbers, cmap=SEQUENTIAL, vmin=low, vmax=high, aspect="auto")
-    if digits is not None:
-        for (row, column), number in np.ndenumerate(numbers):
-            ink = _ink(image.to_rgba(number))
-            axes.text(column, row, f"{number:.{digits}f}", ha="center", va="center", color=ink)
-    if rows is not None:
-        axes.set_yticks(range(len(rows)), labels=[_plain(r) for r in rows])
-    if columns is not None:
-        labels = [_plain(c) for c in columns]
-        room = 6.0 / len(labels)  # inches a column, roughly: longer labels are turned
-        turned = {"rotation": 45, "ha": "right"} if max(map(_width, labels)) > room else {}
-        axes.set_xticks(range(len(columns)), labels=labels, **turned)
-    axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-    return figure
-
-
-def curves(
-    x: Sequence[float],
-    lines: Mapping[str, Sequence[float]],
-    *,
-    alt: str,
-    title: str = "",
-    xlabel: str = "",
-    ylabel: str = "",
-) -> Picture:
-    """Curves over one x axis, each named at its right end.
-
-    Args:
-        x: the common positions.
-        lines: name of a curve -> its values.
-        alt: see `picture`.
-        title: the message of the picture.
-        xlabel: what x is, with its unit.
-        ylabel: what the values are, with their unit.
-
-    Returns:
-        The picture.
-    """
-    figure, axes = picture("wide", alt=alt)
-    names = []
-    for (name, values), colour in zip(lines.items(), CYCLE * len(lines), strict=False):
-        axes.plot(x, values, color=colour, linewidth=2, marker="o", markersize=4)
-        end = (x[-1], float(values[-1]))
-        style = {"textcoords": "offset points", "va": "center", "color": colour}
-        names.append(axes.annotate(_plain(name), end, xytext=(6, 0), **style))
-    axes.margins(x=0.12)
-    axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
-    # Curves that end close together: their names move up, each just above the one below.
-    figure.draw_without_rendering()
-    points, lowest = 72 / figure.dpi, -float("inf")
-    for name in sorted(names, key=lambda name: name.xy[1]):
-        y = axes.transData.transform(name.xy)[1] * points
-        lowest = max(y, lowest + 1.25 * name.get_fontsize())
-        name.set_position((6, lowest - y))
-    return figure
+from llmlab.plots.style import COLOURS, CYCLE, Picture, in_words, picture, plain, text_width
 
 
 def box(
@@ -272,7 +38,7 @@ def box(
         )
     )
     label = COLOURS["paper"] if filled else COLOURS["text"]
-    axes.text(*xy, _plain(text), ha="center", va="center", color=label, fontsize=size)
+    axes.text(*xy, plain(text), ha="center", va="center", color=label, fontsize=size)
 
 
 def arrow(
@@ -290,7 +56,7 @@ def arrow(
     if label:
         middle = ((start[0] + end[0]) / 2, (start[1] + end[1]) / 2)
         axes.annotate(
-            _plain(label), middle, xytext=(0, 4), textcoords="offset points",
+            plain(label), middle, xytext=(0, 4), textcoords="offset points",
             ha="center", va="bottom", fontsize=9.5, color=ink,
         )  # fmt: skip
 
@@ -329,7 +95,7 @@ def next_token(
     alt = alt or f"After {text!r}: " + ", ".join(f"{c.strip()!r} {v:.3f}" for c, v in pairs)
     if not title:
         shown = text
-        while _width(f"P(next token | {shown})", 12) * 1.2 > 7.5 and len(shown) > 9:
+        while text_width(f"P(next token | {shown})", 12) * 1.2 > 7.5 and len(shown) > 9:
             shown = "…" + shown[9:]
         title = f"P(next token | {shown})"
     grid = {"width_ratios": [1.35, 1]}
@@ -339,7 +105,7 @@ def next_token(
     # The tokens in rows of boxes, as many as fit beside the model; the unknown one last.
     lines: list[list[str]] = [[]]
     for token in [*(t.strip() for t in tokens), "?"]:
-        if sum(_width(t) + 0.3 for t in [*lines[-1], token]) > 2.45:
+        if sum(text_width(t) + 0.3 for t in [*lines[-1], token]) > 2.45:
             lines.append([])
         lines[-1].append(token)
     if len(lines) > 5:  # a long text: its end counts most
@@ -348,7 +114,7 @@ def next_token(
         x, y = 0.05, 1.2 + 0.46 * ((len(lines) - 1) / 2 - row)
         for place, token in enumerate(line):
             last = row + 1 == len(lines) and place + 1 == len(line)
-            width = _width(token) + 0.2
+            width = text_width(token) + 0.2
             ink = "key" if last else "probability"
             box(left, (x + width / 2, y), token, width=width, height=0.32, colour=ink, filled=last)
             x += width + 0.1
@@ -358,59 +124,12 @@ def next_token(
     positions = np.arange(len(values))
     drawn = right.barh(positions, values, color=COLOURS["probability"])
     right.bar_label(drawn, labels=[f"{v:.3f}" for v in values], padding=4)
-    right.set_yticks(positions, labels=[_plain(c.strip()) for c in candidates])
+    right.set_yticks(positions, labels=[plain(c.strip()) for c in candidates])
     right.set_ylim(max(len(values), 4) - 0.4, -0.6)  # the first on top; few bars stay slim
     right.set(xlabel="P(next token | tokens before)", xlim=(0, 1.3 * max(values)))
     right.set_xticks([tick for tick in right.get_xticks() if tick <= 1])  # no more than certain
     right.tick_params(axis="y", length=0)
-    figure.suptitle(_plain(title), x=0.01, ha="left", fontsize=12, fontweight="bold")
-    return figure
-
-
-def token_bars(
-    tokens: Sequence[str],
-    values: Sequence[float],
-    *,
-    alt: str = "",
-    title: str = "",
-    ylabel: str = "",
-    highlight: Sequence[int] = (),
-    digits: int = 3,
-) -> Picture:
-    """A bar above each token of a text, in reading order, with its number.
-
-    Args:
-        tokens: the text, one string a token.
-        values: one a token, such as its probability given those before.
-        alt: see `picture`; by default the title and each token with its number.
-        title: the message of the picture.
-        ylabel: what the numbers are, with their unit.
-        highlight: positions of bars and tokens to draw in the colour "wrong".
-        digits: digits after the point in the printed numbers.
-
-    Returns:
-        The picture.
-    """
-    values = [float(v) for v in values]
-    pairs = zip(tokens, values, strict=True)
-    listed = ", ".join(f"{token.strip()} {v:.{digits}f}" for token, v in pairs)
-    alt = alt or f"{title} {listed}".strip()
-    if highlight:
-        alt += ". Marked: " + ", ".join(tokens[i].strip() for i in highlight)
-    figure, axes = picture("wide", alt=alt)
-    marked = set(highlight)
-    colours = [COLOURS["wrong" if i in marked else "probability"] for i in range(len(values))]
-    drawn = axes.bar(range(len(values)), values, color=colours, width=0.7)
-    size = 9.5 if len(values) <= 14 else 7.5
-    axes.bar_label(drawn, labels=[f"{v:.{digits}f}" for v in values], padding=2, fontsize=size)
-    crowded = sum(_width(token) + 0.12 for token in tokens) > 7.2
-    rotation = {"rotation": 45, "ha": "right"} if crowded else {}
-    axes.set_xticks(range(len(tokens)), labels=[_plain(t) for t in tokens], **rotation)
-    for i in marked:
-        axes.get_xticklabels()[i].set(color=COLOURS["wrong"], fontweight="bold")
-    axes.tick_params(axis="x", length=0)
-    axes.margins(x=0.02, y=0.15)
-    axes.set(title=title, ylabel=ylabel)
+    figure.suptitle(plain(title), x=0.01, ha="left", fontsize=12, fontweight="bold")
     return figure
 
 
@@ -436,7 +155,7 @@ def flow(
     """
     alt = alt or " → ".join(step.replace("\n", " ") for step in steps)
     figure, axes = drawing("wide", alt=alt)
-    widths = [max(_width(line) for line in step.split("\n")) + 0.22 for step in steps]
+    widths = [max(text_width(line) for line in step.split("\n")) + 0.22 for step in steps]
     heights = [0.2 * step.count("\n") + 0.5 for step in steps]
     tall = max(heights) + (0.35 if labels else 0.1)
     figure.set_figheight(tall + (0.5 if title else 0.15))  # as wide as the others, no higher
@@ -480,17 +199,17 @@ def sequences(
     tall = 0.56 * len(rows)
     figure.set_figheight(tall + (0.42 if title else 0.1))  # as wide as the others
     axes.set(xlim=(-0.04, 7.94), ylim=(0, tall), title=title)
-    start = max(_width(name, 9.5) for name, _, _ in rows) * 1.15 + 0.2  # bold is wider
-    end = 7.9 - max(_width(line, 9.5) for _, _, answer in rows for line in answer.split("\n"))
+    start = max(text_width(name, 9.5) for name, _, _ in rows) * 1.15 + 0.2  # bold is wider
+    end = 7.9 - max(text_width(line, 9.5) for _, _, answer in rows for line in answer.split("\n"))
     for row, (name, tokens, answer) in enumerate(rows):
         y = tall - 0.56 * (row + 0.5)
-        axes.text(0, y, _plain(name), va="center", fontsize=9.5, fontweight="bold")
+        axes.text(0, y, plain(name), va="center", fontsize=9.5, fontweight="bold")
         # Long sequences are drawn smaller, so that each row fits.
-        wanted = sum(_width(token) + 0.23 for token in tokens)
+        wanted = sum(text_width(token) + 0.23 for token in tokens)
         scale = min(1.0, (end - start - 0.35) / wanted)
         x = start
         for place, token in enumerate(tokens):
-            width = scale * (_width(token) + 0.16)
+            width = scale * (text_width(token) + 0.16)
             wrongly = (row, place) in wrong
             ink = "wrong" if wrongly else "key" if token == "?" else "probability"
             where = (x + width / 2, y)
@@ -498,7 +217,7 @@ def sequences(
             box(axes, where, token, width=width, height=0.3, colour=ink, filled=filled, size=size)
             x += width + scale * 0.07
         arrow(axes, (x, y), (end - 0.06, y))
-        axes.text(end, y, _plain(answer), va="center", fontsize=9.5)
+        axes.text(end, y, plain(answer), va="center", fontsize=9.5)
     return figure
 
 
@@ -586,7 +305,7 @@ def timeline(
     axes.set_ylim(min(sizes) / 3, max(sizes) * 4)
     axes.set_xticks(range(int(min(years)), int(max(years)) + 2))
     ticks = [10**power for power in range(7, 13) if min(sizes) / 3 <= 10**power <= max(sizes) * 4]
-    axes.set_yticks(ticks, labels=[_count(tick) for tick in ticks])
+    axes.set_yticks(ticks, labels=[in_words(tick) for tick in ticks])
     axes.minorticks_off()
     axes.legend(loc="upper left")
     inks = dict(zip(families, CYCLE, strict=False))
@@ -595,9 +314,9 @@ def timeline(
     boxes = [(x - 6, y - 6, x + 6, y + 6) for x, y in taken]
     for (name, year, size, family), (x, y) in zip(models, taken, strict=True):
         bold = name in ours
-        text = f"{name} · {_count(size)}"
+        text = f"{name} · {in_words(size)}"
         letters = 10.5 if bold else 8.5
-        wide = _width(text, letters) * figure.dpi * (1.15 if bold else 1.0)
+        wide = text_width(text, letters) * figure.dpi * (1.15 if bold else 1.0)
         away = 14 if bold else 9
         spots = [(away, 0), (-away - wide, 0), (-wide / 2, 13), (-wide / 2, -13)]
         for dx, dy in spots:  # the first place where the label covers nothing
@@ -672,48 +391,6 @@ def course_map(here: str = "") -> Picture:
     return figure
 
 
-def words(
-    rows: Sequence[Sequence[str]],
-    values: Any,
-    *,
-    row_names: Sequence[str],
-    columns: Sequence[str],
-    alt: str,
-    title: str = "",
-    xlabel: str = "",
-    ylabel: str = "",
-) -> Picture:
-    """A table of words, each cell as dark as its number, the first row at the bottom.
-
-    Args:
-        rows: the words, row by row.
-        values: a number between 0 and 1 for each word, shape (row, column).
-        row_names: one a row.
-        columns: one a column.
-        alt: see `picture`.
-        title: the message of the picture.
-        xlabel: what the columns are.
-        ylabel: what the rows are.
-
-    Returns:
-        The picture.
-    """
-    numbers = np.asarray(values, dtype=float)
-    figure, axes = picture("large", alt=alt)
-    image = axes.imshow(numbers, cmap=SEQUENTIAL, vmin=0, vmax=1, aspect="auto", origin="lower")
-    for (row, column), number in np.ndenumerate(numbers):
-        ink = _ink(image.to_rgba(number))
-        word = _plain(rows[row][column])
-        axes.text(column, row, word, ha="center", va="center", color=ink, fontsize=9.5)
-    axes.set_yticks(range(len(row_names)), labels=[_plain(r) for r in row_names])
-    axes.set_xticks(range(len(columns)), labels=[_plain(c) for c in columns])
-    axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
-    axes.tick_params(length=0)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-    return figure
-
-
 def decoder(layers: int, hidden: int, vocabulary: int) -> Picture:
     """The parts of a Llama in the order in which a text goes through them, one layer opened.
 
@@ -774,31 +451,3 @@ def decoder(layers: int, hidden: int, vocabulary: int) -> Picture:
             bbox={"boxstyle": "circle,pad=0.15", "facecolor": "white", "edgecolor": "black"},
         )  # fmt: skip
     return figure
-
-
-def _width(text: str, size: float = 10.5) -> float:
-    """Width of one line of text in inches, in the course's font."""
-    font = mpl.font_manager.FontProperties(family="DejaVu Sans")
-    # A bar at each end: spaces count then too.
-    drawn = [mpl.textpath.TextPath((0, 0), t, size=size, prop=font) for t in (f"|{text}|", "||")]
-    return float(drawn[0].get_extents().width - drawn[1].get_extents().width) / 72
-
-
-def _count(number: float) -> str:
-    """A large number as people say it: 135 million, 1.5 billion."""
-    for unit, name in ((1e12, "trillion"), (1e9, "billion"), (1e6, "million")):
-        if number >= unit:
-            return f"{number / unit:.3g} {name}"
-    return f"{number:,.0f}"
-
-
-def _ink(background: Any) -> str:
-    """Black or white, whichever stands out more on this colour: at least 4.5 : 1 on any."""
-    channels = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in background[:3]]
-    luminance = float(np.dot([0.2126, 0.7152, 0.0722], channels))  # WCAG 2.1
-    return "#FFFFFF" if luminance < 0.179 else "#000000"  # where both have the same contrast
-
-
-def _plain(label: str) -> str:
-    """A label as it stands: matplotlib reads $…$ as mathematics otherwise."""
-    return str(label).replace("$", r"\$")

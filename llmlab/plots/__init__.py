@@ -1,0 +1,46 @@
+"""All matplotlib of the course: one style, three sizes, colours fixed by meaning.
+
+Every function returns a `Picture`: a matplotlib Figure that shows itself with alt text. The alt
+text is also the picture's text/plain, so that it reads where pictures do not show and nbval can
+compare it. Say in it what the picture says, with its numbers.
+"""
+
+from llmlab.plots.charts import bars, curves, heatmap, token_bars, words
+from llmlab.plots.drawings import (
+    arrow,
+    aspirin,
+    box,
+    course_map,
+    decoder,
+    drawing,
+    flow,
+    next_token,
+    sequences,
+    timeline,
+)
+from llmlab.plots.style import COLOURS, CYCLE, SIZES, STYLE, Picture, picture, use_style
+
+__all__ = [
+    "COLOURS",
+    "CYCLE",
+    "SIZES",
+    "STYLE",
+    "Picture",
+    "arrow",
+    "aspirin",
+    "bars",
+    "box",
+    "course_map",
+    "curves",
+    "decoder",
+    "drawing",
+    "flow",
+    "heatmap",
+    "next_token",
+    "picture",
+    "sequences",
+    "timeline",
+    "token_bars",
+    "use_style",
+    "words",
+]
