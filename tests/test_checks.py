@@ -240,3 +240,40 @@ def test_each_notebook_with_checks_has_three_to_five_exercises():
         numbers = [number for number in REAL if number.startswith(notebook)]
         assert 3 <= len(numbers) <= 5
         assert numbers == [f"{notebook}.{i}" for i in range(1, len(numbers) + 1)]
+
+
+def test_an_endless_loop_is_stopped_and_named(monkeypatch):
+    monkeypatch.setattr(checks, "PATIENCE", 0.3)
+
+    def endless(words, place):
+        while place < len(words):
+            pass
+
+    result = check("99.2", endless)
+    assert result.status == "wrong"
+    assert "after 0.3 s" in result.message and "a loop that never ends?" in result.message
+    assert check("99.2", lambda words, place: words[place + 1])  # and the next check is well
+
+
+def test_the_students_own_interrupt_goes_through():
+    def pressed_stop(words, place):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        check("99.2", pressed_stop)
+
+
+def test_what_the_function_prints_does_not_flood_the_cell(capsys):
+    def chatty(words, place):
+        print("trying", words)
+        return words[place + 1]
+
+    assert check("99.2", chatty)
+    assert capsys.readouterr().out == ""
+
+
+def test_the_shortest_failing_input_is_shown_with_what_came_out():
+    message = check("99.2", lambda words, place: "zebra").message
+    assert "where your function gives 'zebra'" in message
+    shown = message.split("such as ")[1].split("]")[0]
+    assert shown.count(",") == 2  # three words: the shortest that the exercise draws

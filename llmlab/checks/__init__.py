@@ -7,10 +7,14 @@ the reference, the mistake that gives the same wrong outputs names what went wro
 or a copied number does not pass, and no message says the answer.
 """
 
+import _thread
+import contextlib
 import copy
 import importlib
+import io
 import random
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from html import escape
@@ -22,6 +26,7 @@ from llmlab.views.view import View
 # Notebook number -> the module of its exercises.
 _NOTEBOOKS = {"01": "llmlab.checks.tokenization", "02": "llmlab.checks.forward_pass"}
 
+PATIENCE = 10  # seconds for all of them: an honest answer takes well under one
 ROUNDS = 24  # fresh inputs a check: a guess between two answers survives one time in 2**24
 
 # Our own generator: every check draws new inputs, a fresh kernel repeats them, and the random
@@ -100,12 +105,20 @@ def check(exercise: str, answer: Callable[..., Any]) -> Result:
         )
         return Result(exercise, "wrong", message)
     trials = []
-    for _ in range(ROUNDS):
-        arguments = task.inputs(random.Random(_random.randrange(2**32)))
-        got = _outcome(answer, arguments)
-        if isinstance(got, NotImplementedError):
-            return Result(exercise, "open", f"{task.title}. Replace the line with `raise`.")
-        trials.append((arguments, _outcome(task.reference, arguments), got))
+    try:
+        with _at_most(PATIENCE), contextlib.redirect_stdout(io.StringIO()):  # one print is enough
+            for _ in range(ROUNDS):
+                arguments = task.inputs(random.Random(_random.randrange(2**32)))
+                got = _outcome(answer, arguments)
+                if isinstance(got, NotImplementedError):
+                    return Result(exercise, "open", f"{task.title}. Replace the line with `raise`.")
+                trials.append((arguments, _outcome(task.reference, arguments), got))
+    except TimeoutError:
+        message = (
+            f"your function was still at work after {PATIENCE} s and was stopped: is there a loop "
+            f"that never ends? (input: {_brief(arguments)})"
+        )
+        return Result(exercise, "wrong", message)
     if all(_same(task, got, expected) for _, expected, got in trials):
         return Result(exercise, "passed", f"agrees with the reference on {ROUNDS} fresh inputs.")
     return Result(exercise, "wrong", _diagnose(task, trials))
@@ -189,6 +202,33 @@ def _plain(value: Any) -> Any:
     return value.item() if getattr(value, "shape", None) == () else value
 
 
+@contextlib.contextmanager
+def _at_most(seconds: float) -> Iterator[None]:
+    """Stop what runs in this block after a while, as Ctrl+C would, with TimeoutError.
+
+    It reaches Python code, on every system: an endless loop, not a single long call into C.
+    """
+    late = threading.Event()
+
+    def interrupt() -> None:
+        late.set()
+        _thread.interrupt_main()
+
+    if threading.current_thread() is not threading.main_thread():  # only there it can interrupt
+        yield
+        return
+    timer = threading.Timer(seconds, interrupt)
+    timer.start()
+    try:
+        yield
+    except KeyboardInterrupt:
+        if late.is_set():
+            raise TimeoutError from None
+        raise  # the student pressed stop
+    finally:
+        timer.cancel()
+
+
 def _outcome(function: Callable[..., Any], arguments: tuple) -> Any:
     """What the function returns, or the error it stops with.
 
@@ -212,8 +252,9 @@ def _same(task: Exercise, got: Any, expected: Any) -> bool:
 
 def _diagnose(task: Exercise, trials: list) -> str:
     """The sentence for a wrong answer: nothing returned, a known mistake, else where it differs."""
-    arguments, expected, got = next(t for t in trials if not _same(task, t[2], t[1]))
-    if got is None:
+    failed = [t for t in trials if not _same(task, t[2], t[1])]
+    arguments, expected, got = min(failed, key=lambda t: len(repr(t[0])))  # the easiest to follow
+    if any(answer is None for _, _, answer in failed):
         return "your function returns None: is there a `return` in every branch?"
     for message, mistake in task.mistakes.items():
         if all(_same(task, answer, _outcome(mistake, given)) for given, _, answer in trials):
@@ -228,7 +269,8 @@ def _diagnose(task: Exercise, trials: list) -> str:
     if _kind(got) != _kind(expected):
         return f"expected {_kind(expected)}, got {_kind(got)} {given}"
     wrong = sum(not _same(task, answer, right) for _, right, answer in trials)
-    return f"{wrong} of {len(trials)} fresh inputs come out wrong, such as {_brief(arguments)}"
+    shown = f"{_brief(arguments)}, where your function gives {_brief((got,))}"
+    return f"{wrong} of {len(trials)} fresh inputs come out wrong, such as {shown}"
 
 
 def _kind(value: Any) -> str:

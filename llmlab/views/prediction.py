@@ -21,20 +21,34 @@ def prediction(guess: Any, actual: Any, unit: str = "") -> View:
     Result: 7 tokens. (No guess yet: put yours in place of None and run this cell again.)
     >>> prediction(5, 7, "tokens")
     Your guess: 5 tokens. Result: 7 tokens, 2 more than you thought.
-    >>> prediction("Paris", "Paris")
-    Your guess: Paris. Result: Paris. You saw it coming.
+    >>> prediction("7", 7, "tokens")
+    Your guess: 7 tokens. Result: 7 tokens. You saw it coming.
+    >>> prediction("paris", " Paris")
+    Your guess: paris. Result:  Paris. You saw it coming.
     """
-    shown = f"{actual} {unit}".strip()
+    said, shown = f"{guess} {unit}".strip(), f"{actual} {unit}".strip()
     if guess is None:
         text = (
             f"Result: {shown}. (No guess yet: put yours in place of None and run this cell again.)"
         )
-    elif guess == actual:
-        text = f"Your guess: {guess} {unit}".strip() + f". Result: {shown}. You saw it coming."
-    elif all(isinstance(x, int | float) and not isinstance(x, bool) for x in (guess, actual)):
-        gap = actual - guess
-        far = f"{abs(gap):.3g} {'more' if gap > 0 else 'less'} than you thought"
-        text = f"Your guess: {guess} {unit}".strip() + f". Result: {shown}, {far}."
+        return View(f"<p>{escape(text)}</p>", text)
+    mine, theirs = _comparable(guess), _comparable(actual)
+    if mine == theirs:
+        verdict = ". You saw it coming."
+    elif isinstance(mine, float) and isinstance(theirs, float):
+        gap = theirs - mine
+        verdict = f", {abs(gap):.3g} {'more' if gap > 0 else 'less'} than you thought."
     else:
-        text = f"Your guess: {guess} {unit}".strip() + f". Result: {shown}. Not what you thought."
+        verdict = ". Not what you thought."
+    text = f"Your guess: {said}. Result: {shown}{verdict}"
     return View(f"<p>{escape(text)}</p>", text)
+
+
+def _comparable(value: Any) -> Any:
+    """A number, also one typed as text, as a float; a text without case and outer spaces."""
+    if isinstance(value, bool):
+        return value
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return str(value).strip(" '\"").casefold()
