@@ -51,13 +51,33 @@ DRAWN = {
         ["The", " sun", " sets"], [0.1, 0.2, 1], title="p", ylabel="P", highlight=[2]
     ),
     "many token bars": lambda: plots.token_bars([" token"] * 20, [0.5] * 20, title="p"),
-    "flow": lambda: plots.flow(
-        ["text", "tokenizer", "[1, 2]\n[3]"], machines=[1], title="a box", labels=["", "", "ids"]
+    "token bars without a first": lambda: plots.token_bars(
+        ["The", " sun", " sets"], [None, 0.0001, 1], title="p", highlight=[1], skipped=1
+    ),
+    "framed heatmap": lambda: plots.heatmap(
+        [[0.0001, 0.5], [0.7, 0]], ["a", "b"], ["c", "d"], framed=[(0, 1)], title="w", digits=3
+    ),
+    "grouped bars": lambda: plots.grouped_bars(
+        {"A question, $1?": {"Paris": 0.9, "Rome": 0.0001}, "Another": {"5": 0.7, "4": 0.1}},
+        title="two",
+        xlabel="P",
+        wrong=[(1, 0)],
+        legend="false",
+    ),
+    "black boxes": lambda: plots.black_boxes(
+        ["The", " sun", " is"], [504, 3575, 314], [7042, 260], [0.771, 0.064], "up", title="boxes"
     ),
     "sequences": lambda: plots.sequences(
         [("DNA", ["ATG", "?"], "next"), ("a long name", list("CC(=O)Oc1ccccc1C(=O)O" * 2), "a\nb")],
         title="two",
-        wrong=[(0, 0)],
+    ),
+    "uses": lambda: plots.uses(
+        [
+            ("generate", "The sun ?", "sky", "M V H L T P ?", "the next"),
+            ("find", "The sun sets in the fridge*", "fridge?", "GTG* GAG", "usually GAG"),
+        ],
+        heads=("words", "other"),
+        title="two uses",
     ),
     "timeline": lambda: plots.timeline(
         [
@@ -67,6 +87,7 @@ DRAWN = {
         ],
         alt="three models",
         ours=["two"],
+        hollow=["3"],
     ),
     "aspirin": plots.aspirin,
     "map": lambda: plots.course_map("02"),
@@ -80,7 +101,7 @@ def test_a_picture_shows_itself_with_its_message(name):
     shown = picture._repr_mimebundle_()
     assert shown["text/plain"] == picture.alt
     alt, png = re.fullmatch(
-        r'<img alt="([^"]+)" style="max-width:100%" src="data:image/png;base64,([^"]+)">',
+        r'<img alt="([^"]+)" style="max-width:100%;[^"]+" src="data:image/png;base64,([^"]+)">',
         shown["text/html"],
     ).groups()
     assert html.unescape(alt) == picture.alt
@@ -230,7 +251,14 @@ def test_colours_with_a_meaning_stay_apart_for_the_colour_blind(blindness):
 def test_pictures_say_by_themselves_what_they_show():
     assert DRAWN["next token"]().alt == "After 'I put it': 'in' 0.700, '$' 0.200"
     assert DRAWN["token bars"]().alt == "p The 0.100, sun 0.200, sets 1.000. Marked: sets"
-    assert DRAWN["flow"]().alt == "text → tokenizer → [1, 2] [3]"
+    told = "The sun is → tokenizer → 504 3575 314 → model → a probability for every id: "
+    assert DRAWN["black boxes"]().alt.startswith(told + "7042 0.771, 260 0.064, …")
+    assert DRAWN["framed heatmap"]().alt == "w: a: c <0.001, d 0.500; b: c 0.700, d 0.000"
+    shown = "two: A question, $1? Paris 0.900, Rome <0.001; Another 5 0.700, 4 0.100. false: 5"
+    assert DRAWN["grouped bars"]().alt == shown
+    shown = "p The none, sun <0.001, sets 1.000. Marked: sun. Grey, not counted: the first 1"
+    assert DRAWN["token bars without a first"]().alt == shown
+    assert DRAWN["uses"]().alt.endswith("in the fridge → fridge?, GTG GAG → usually GAG")
     assert DRAWN["sequences"]().alt.startswith("two: DNA ATG ? → next; a long name C C ( =")
 
 

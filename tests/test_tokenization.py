@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import tokenizers
 import torch
+from transformers import PreTrainedTokenizerFast
 
 from llmlab import check
 from llmlab.checks import find
@@ -119,6 +120,34 @@ def merges_that_lose_letters(word, merges):
     return pieces
 
 
+def merges_forgotten(word, merges):
+    """What merge returns is thrown away."""
+    pieces = list(word)
+    for pair in merges:
+        joined(pieces, pair)
+    return pieces
+
+
+def merges_returned_too_early(word, merges):
+    """return inside the loop."""
+    pieces = list(word)
+    for pair in merges:
+        pieces = joined(pieces, pair)
+        return pieces
+
+
+def merges_on_the_letters_each_time(word, merges):
+    """Every merge begins with the letters again."""
+    for pair in merges:
+        pieces = joined(list(word), pair)
+    return pieces
+
+
+def joined(pieces, pair):
+    """merge as the notebook has it, a tuple."""
+    return tuple(find("01.1").reference(pieces, [pair]))
+
+
 # ---- 01.2 --------------------------------------------------------------------------------------
 
 
@@ -209,6 +238,31 @@ def pieces_and_unknown_letters(word, vocabulary):
     return pieces
 
 
+def pieces_from_range(word, vocabulary, first, last):
+    """The loop of the notebook's exercise, with other ends of the range."""
+    pieces, start = [], 0
+    while start < len(word):
+        for end in range(len(word) + first, start + last, -1):
+            piece = ("##" if start else "") + word[start:end]
+            if piece in vocabulary:
+                pieces.append(piece)
+                start = end
+                break
+        else:
+            return ["[UNK]"]
+    return pieces
+
+
+def pieces_of_two_letters_at_least(word, vocabulary):
+    """One off at the short end."""
+    return pieces_from_range(word, vocabulary, 0, 1)
+
+
+def pieces_without_the_last_letter(word, vocabulary):
+    """One off at the long end."""
+    return pieces_from_range(word, vocabulary, -1, 0)
+
+
 # ---- 01.3 --------------------------------------------------------------------------------------
 
 
@@ -216,11 +270,11 @@ def padded_on_the_left(batch, pad_id):
     """Right, with tensors."""
     width = max(map(len, batch))
     ids = torch.full((len(batch), width), pad_id)
-    ignore = torch.ones(len(batch), width, dtype=torch.bool)
+    keep = torch.zeros(len(batch), width, dtype=torch.long)
     for i, row in enumerate(batch):
         ids[i, width - len(row) :] = torch.tensor(row)
-        ignore[i, width - len(row) :] = False
-    return ids, ignore
+        keep[i, width - len(row) :] = 1
+    return ids, keep
 
 
 def padded_on_the_right(batch, pad_id):
@@ -228,34 +282,78 @@ def padded_on_the_right(batch, pad_id):
     rows = [torch.tensor(row) for row in batch]
     ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=pad_id)
     lengths = torch.tensor([len(row) for row in batch])
-    return ids, torch.arange(ids.shape[1]) >= lengths[:, None]
+    return ids, torch.arange(ids.shape[1]) < lengths[:, None]
 
 
-def padded_with_ones_to_keep(batch, pad_id):
-    """The mask as transformers has it."""
-    width = max(map(len, batch))
-    ids = [[pad_id] * (width - len(row)) + row for row in batch]
-    return ids, [[0] * (width - len(row)) + [1] * len(row) for row in batch]
+def padded_as_multihead_attention_wants(batch, pad_id):
+    """True = ignore."""
+    ids, keep = padded_on_the_left(batch, pad_id)
+    return ids, keep == 0
 
 
 def padded_and_compared(batch, pad_id):
     """The mask from the ids."""
     ids, _ = padded_on_the_left(batch, pad_id)
-    return ids, ids == pad_id
+    return ids, ids != pad_id
 
 
 def padded_on_two_sides(batch, pad_id):
     """Ids in front, mask behind."""
-    width = max(map(len, batch))
-    ids = [[pad_id] * (width - len(row)) + row for row in batch]
-    return ids, [[False] * len(row) + [True] * (width - len(row)) for row in batch]
+    return padded_on_the_left(batch, pad_id)[0], padded_on_the_right(batch, pad_id)[1]
+
+
+def padded_on_two_other_sides(batch, pad_id):
+    """Ids behind, mask in front."""
+    return padded_on_the_right(batch, pad_id)[0], padded_on_the_left(batch, pad_id)[1]
 
 
 def padded_by_cutting(batch, pad_id):
     """zip stops at the shortest."""
     columns = list(zip(*batch, strict=False))
     ids = [list(row) for row in zip(*columns, strict=True)]
-    return ids, [[False for _ in row] for row in ids]
+    return ids, [[1 for _ in row] for row in ids]
+
+
+def padded_while_not_longer(batch, pad_id):
+    """One pad too many: <= for <."""
+    width = max(map(len, batch))
+    ids, keep = [], []
+    for row in batch:
+        lack = 0
+        while lack + len(row) <= width:
+            lack += 1
+        ids.append([pad_id] * lack + row)
+        keep.append([0] * lack + [1] * len(row))
+    return ids, keep
+
+
+def padded_with_zeros(batch, pad_id):
+    """pad_id is never looked at."""
+    width = max(map(len, batch))
+    return [[0] * (width - len(row)) + row for row in batch], padded_on_the_left(batch, pad_id)[1]
+
+
+def padded_and_all_kept(batch, pad_id):
+    """The mask from rows that are already full."""
+    ids, _ = padded_on_the_left(batch, pad_id)
+    return ids, torch.ones_like(ids)
+
+
+def padded_in_place(batch, pad_id):
+    """Right numbers, written into the caller's lists."""
+    keep = padded_on_the_left(batch, pad_id)[1]
+    width = max(map(len, batch))
+    for row in batch:
+        while len(row) < width:
+            row.insert(0, pad_id)
+    return batch, keep
+
+
+def padded_in_place_and_measured(batch, pad_id):
+    """The lengths are read after they have changed."""
+    ids, _ = padded_in_place(batch, pad_id)
+    width = max(map(len, ids))
+    return ids, [[0] * (width - len(row)) + [1] * len(row) for row in ids]
 
 
 # ---- 01.4 --------------------------------------------------------------------------------------
@@ -305,6 +403,13 @@ def groups_with_an_empty_one(number):
     return [number[:rest], *re.findall("...", number[rest:])]
 
 
+def groups_by_negative_slices(number):
+    groups = []
+    for i in range(0, len(number), 3):
+        groups.insert(0, number[-i - 3 : -i])
+    return groups
+
+
 def groups_as_integers(number):
     return [int(group) for group in groups_from_the_right(number)]
 
@@ -325,6 +430,9 @@ WRONG = {
         merges_as_longest_match: "longest known piece",
         merges_of_letters: "never again",
         merges_in_one_pass: "gone through once",
+        merges_forgotten: "as they went in",
+        merges_returned_too_early: "only the first merge",
+        merges_on_the_letters_each_time: "only the last merge",
     },
     "01.2": {
         pieces_unmarked: "nobody can see",
@@ -333,13 +441,21 @@ WRONG = {
         pieces_shortest_first: "longer ones were known too",
         pieces_and_unknown_rest: "keeps its beginning",
         pieces_and_unknown_letters: "single letter becomes unknown",
+        pieces_of_two_letters_at_least: "a single letter is never tried",
+        pieces_without_the_last_letter: "last letter is never part",
     },
     "01.3": {
         padded_on_the_right: "padding follows the text",
-        padded_with_ones_to_keep: "wrong way round",
-        padded_and_compared: "a real token is masked",
-        padded_on_two_sides: "different sides",
+        padded_as_multihead_attention_wants: "wrong way round",
+        padded_and_compared: "leaves a real token out",
+        padded_on_two_sides: "mask padded on the other side",
+        padded_on_two_other_sides: "ids padded on the other side",
         padded_by_cutting: "tokens are lost",
+        padded_while_not_longer: "one place too many",
+        padded_with_zeros: "filled up with 0",
+        padded_and_all_kept: "before or after",
+        padded_in_place_and_measured: "in place",
+        padded_in_place: "whoever called your function",
     },
     "01.4": {
         groups_from_the_left: "counted from the left",
@@ -349,6 +465,7 @@ WRONG = {
         groups_by_formatting: "zero at the front has vanished",
         groups_filled_up: "digits that the number does not have",
         groups_with_an_empty_one: "first group is empty",
+        groups_by_negative_slices: "ends at -0",
         groups_as_integers: "tokens are strings",
     },
 }
@@ -384,6 +501,46 @@ def test_lost_letters_are_shown():
     status, messages = outcome("01.1", merges_that_lose_letters)
     assert status == "wrong"
     assert all("glued together your pieces spell" in message for message in messages)
+
+
+def ids_wrong(batch, pad_id):
+    """Right mask, ids that no named mistake gives."""
+    ids, keep = padded_on_the_left(batch, pad_id)
+    return ids + 100, keep
+
+
+def mask_wrong(batch, pad_id):
+    """Right ids, a mask that no named mistake gives."""
+    ids, keep = padded_on_the_left(batch, pad_id)
+    return ids, keep + 100
+
+
+def test_01_3_says_which_of_the_two_is_wrong():
+    for answer, words in [
+        (ids_wrong, "the attention_mask is right, the ids are not"),
+        (mask_wrong, "the ids are right, the attention_mask is not"),
+        (lambda batch, pad_id: (batch, batch), "neither"),
+        (lambda batch, pad_id: [[0]], "return two things"),
+    ]:
+        status, messages = outcome("01.3", answer)
+        assert status == "wrong"
+        assert all(words in message for message in messages)
+
+
+def test_the_word_itself_is_not_the_list_of_its_pieces():
+    status, messages = outcome("01.1", lambda word, merges: word)
+    assert status == "wrong"
+    assert all("as it went in, a string" in message for message in messages)
+
+
+def test_an_unknown_mistake_in_01_1_is_shown_with_its_whole_input():
+    status, messages = outcome("01.1", lambda word, merges: [word])
+    assert status == "wrong"
+    assert not any("…" in message for message in messages)
+    for seed in range(100):
+        word, merges = find("01.1").inputs(random.Random(seed))
+        assert len(word) <= 6
+        assert 3 <= len(merges) <= 4
 
 
 @pytest.mark.parametrize("exercise", RIGHT)
@@ -475,18 +632,18 @@ def test_the_reference_of_01_2_is_the_librarys_wordpiece():
         assert reference(word, vocabulary) == library.encode(word).tokens
 
 
-def test_the_reference_of_01_3_works_in_pytorchs_layer():
-    """Whatever stands in the padding, the tokens' results stay the same."""
-    layer = torch.nn.MultiheadAttention(8, 2, batch_first=True).eval()
+def test_the_reference_of_01_3_is_what_a_tokenizer_does():
+    """The same rows and mask as transformers makes of the same ids."""
+    words = {"[PAD]": 0, "a": 5, "b": 6, "c": 7, "d": 8}
+    backend = tokenizers.Tokenizer(tokenizers.models.WordLevel(words))
+    backend.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend, pad_token="[PAD]", padding_side="left"
+    )
+    theirs = tokenizer(["a b c", "d"], padding=True)
     rows, mask = find("01.3").reference([[5, 6, 7], [8]], 0)
-    assert rows == [[5, 6, 7], [0, 0, 8]]
-    ignore = torch.tensor(mask)
-    vectors = torch.randn(2, 3, 8)
-    scribbled = vectors.masked_fill(ignore[..., None], 9.0)
-    with torch.inference_mode():
-        before = layer(vectors, vectors, vectors, key_padding_mask=ignore)[0]
-        after = layer(scribbled, scribbled, scribbled, key_padding_mask=ignore)[0]
-    torch.testing.assert_close(before[~ignore], after[~ignore])
+    assert rows == theirs["input_ids"] == [[5, 6, 7], [0, 0, 8]]
+    assert mask == theirs["attention_mask"]
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,9 @@
-"""The exercises of notebook 02: next tokens, a norm, parameters, a loss, a sentence vector."""
+"""The exercises of notebook 02: next tokens, a loss, a norm, parameters, a sentence vector."""
 
 import math
 import random
 from functools import partial
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -79,52 +80,15 @@ def _next_probability(logits: _Logits, attention_mask: _Mask) -> Tensor:
     return _at(logits, attention_mask.sum(1) - 1).softmax(-1).amax(-1)
 
 
-# ---- 02.2 GPT-2's norm -------------------------------------------------------------------------
+def _next_every_position(logits: _Logits, attention_mask: _Mask) -> Tensor:
+    return logits[:, attention_mask.sum(1) - 1].argmax(-1)  # (batch, batch)
 
 
-def _norm_inputs(rng: random.Random) -> tuple[Tensor, Tensor, Tensor]:
-    batch, sequence, hidden = rng.sample(range(4, 9), 3)
-    draw = _generator(rng)
-    # large numbers: where the tiny 1e-5 stands must not decide
-    x = torch.randn(batch, sequence, hidden, generator=draw) * 30 + 20
-    weight = torch.rand(hidden, generator=draw) + 0.5
-    return x, weight, torch.randn(hidden, generator=draw)
+def _next_no_axis(logits: _Logits, attention_mask: _Mask) -> Tensor:
+    return _at(logits, attention_mask.sum(1) - 1).argmax()
 
 
-_Stream = Float[Tensor, "batch sequence hidden"]
-_Vector = Float[Tensor, "hidden"]
-
-
-def _layer_norm(x: _Stream, weight: _Vector, bias: _Vector) -> _Stream:
-    return nn.functional.layer_norm(x, x.shape[-1:], weight, bias, eps=1e-5)
-
-
-def _centred_over(x: Tensor, dim: int | tuple[int, ...]) -> Tensor:
-    """Mean 0 and spread 1 over these axes; the right one is the last."""
-    centred = x - x.mean(dim, keepdim=True)
-    return centred / (centred.pow(2).mean(dim, keepdim=True) + 1e-5).sqrt()
-
-
-def _rms_norm(x: _Stream, weight: _Vector, bias: _Vector) -> _Stream:
-    return weight * x / (x.pow(2).mean(-1, keepdim=True) + 1e-5).sqrt() + bias
-
-
-def _norm_sample(x: _Stream, weight: _Vector, bias: _Vector) -> _Stream:
-    spread = (x.var(-1, keepdim=True) + 1e-5).sqrt()
-    return weight * (x - x.mean(-1, keepdim=True)) / spread + bias
-
-
-def _norm_half_centred(x: _Stream, weight: _Vector, bias: _Vector) -> _Stream:
-    size = (x.pow(2).mean(-1, keepdim=True) + 1e-5).sqrt()
-    return weight * (x - x.mean(-1, keepdim=True)) / size + bias
-
-
-def _norm_no_root(x: _Stream, weight: _Vector, bias: _Vector) -> _Stream:
-    variance = x.var(-1, keepdim=True, correction=0)
-    return weight * (x - x.mean(-1, keepdim=True)) / (variance + 1e-5) + bias
-
-
-# ---- 02.3 the loss of a padded batch -----------------------------------------------------------
+# ---- 02.2 the loss of a padded batch -----------------------------------------------------------
 
 _Labels = Int[Tensor, "batch sequence"]
 
@@ -198,6 +162,146 @@ def _loss_raw_logits(logits: _Logits, labels: _Labels) -> Tensor:
     return -picked[targets != IGNORED].mean()
 
 
+def _loss_probability(logits: _Logits, labels: _Labels) -> Tensor:
+    counted = labels[:, 1:] != IGNORED
+    return (-_surprise(logits[:, :-1], labels[:, 1:])).exp()[counted].mean()
+
+
+def _loss_softmax_over(dim: int, logits: _Logits, labels: _Labels) -> Tensor:
+    """Softmax along another axis, before or after the shift (the last row counts or not)."""
+    targets = labels[:, 1:]
+    picked = logits[:, :-1].log_softmax(dim).gather(-1, targets.clamp(min=0)[..., None])[..., 0]
+    return -picked[targets != IGNORED].mean()
+
+
+def _loss_softmax_over_whole(logits: _Logits, labels: _Labels) -> Tensor:
+    targets = labels[:, 1:]
+    picked = logits.log_softmax(1)[:, :-1].gather(-1, targets.clamp(min=0)[..., None])[..., 0]
+    return -picked[targets != IGNORED].mean()
+
+
+def _loss_log_of_logits(logits: _Logits, labels: _Labels) -> Tensor:
+    targets = labels[:, 1:]
+    picked = logits[:, :-1].gather(-1, targets.clamp(min=0)[..., None])[..., 0]
+    return -picked[targets != IGNORED].log().mean()
+
+
+def _loss_mask_not_shifted(logits: _Logits, labels: _Labels) -> Tensor:
+    log_probs = logits[:, :-1].log_softmax(-1)
+    picked = log_probs.gather(-1, labels[:, 1:].clamp(min=0)[..., None])[..., 0]
+    return -picked[labels[:, :-1] != IGNORED].mean()
+
+
+def _loss_token_0_masked(logits: _Logits, labels: _Labels) -> Tensor:
+    return _loss(logits, labels.masked_fill(labels == 0, IGNORED))
+
+
+def _loss_ignored_gathered(logits: _Logits, labels: _Labels) -> Tensor:
+    # stops: -100 is no place in the vocabulary
+    return logits[:, :-1].log_softmax(-1).gather(-1, labels[:, 1:, None])
+
+
+def _loss_ignored_indexed(logits: _Logits, labels: _Labels) -> Tensor:
+    return logits[0, 0][labels[labels == IGNORED][0]]  # stops, as it does in a loop
+
+
+def _loss_ignored_listed(logits: _Logits, labels: _Labels) -> Tensor:
+    row = labels[0, 1:]
+    return logits[0, :-1][range(len(row)), row]  # stops, with two lists of places
+
+
+# ---- 02.3 GPT-2's norm -------------------------------------------------------------------------
+
+
+def _norm_inputs(rng: random.Random) -> tuple[Tensor, Tensor, Tensor]:
+    batch, sequence, hidden = rng.sample(range(4, 9), 3)
+    draw = _generator(rng)
+    x = torch.randn(batch, sequence, hidden, generator=draw) * 30 + 20
+    x[0, 0] = 7.0  # equal numbers: without the tiny number this is 0 / 0
+    x[1, 1] = 0.01 * torch.randn(hidden, generator=draw)  # so small that its place shows
+    weight = torch.rand(hidden, generator=draw) + 0.5
+    return x, weight, torch.randn(hidden, generator=draw)
+
+
+_Stream = Float[Tensor, "batch sequence hidden"]
+_Vector = Float[Tensor, "hidden"]
+
+
+def _layer_norm(x: _Stream, weight: _Vector, bias: _Vector) -> _Stream:
+    return nn.functional.layer_norm(x, x.shape[-1:], weight, bias, eps=1e-5)
+
+
+def _norm(
+    x: _Stream,
+    weight: _Vector,
+    bias: _Vector,
+    *,
+    dim: int | tuple[int, ...] = -1,
+    tiny: str = "under the root",
+    spread: str = "",
+    weighted: str = "",
+) -> Tensor:
+    """LayerNorm by hand; the options after the star are for mistakes."""
+    centred = x - x.mean(dim, keepdim=True)
+    squares = x if spread == "not centred" else centred
+    variance = squares.pow(2).mean(dim, keepdim=True)
+    if spread == "sample":
+        variance = x.var(dim, keepdim=True)
+    under, outside = 1e-5 * (tiny == "under the root"), 1e-5 * (tiny == "outside")
+    divisor = variance + max(under, outside)
+    if spread != "no root":
+        divisor = (variance + under).sqrt() + outside
+    if spread == "rms":
+        centred, divisor = x, (x.pow(2).mean(dim, keepdim=True) + under).sqrt() + outside
+    normed = centred / divisor
+    if weighted == "bias too":
+        return weight * (normed + bias)
+    return (1 if weighted == "no" else weight) * normed + (0 if weighted == "no bias" else bias)
+
+
+def _norm_axis_lost(x: _Stream, weight: _Vector, bias: _Vector) -> Tensor:
+    return weight * (x - x.mean(-1)) + bias  # stops: (hidden) cannot meet (sequence)
+
+
+_NORM_MISTAKES: dict[str, dict[str, Any]] = {
+    "this is still RMSNorm (plus the bias): one of the two steps is missing.": {"spread": "rms"},
+    "nearly: the spread is that of a sample. Look up what torch's `var` and `std` divide by.": {
+        "spread": "sample"
+    },
+    "the spread is taken of the numbers before their mean is removed.": {"spread": "not centred"},
+    "you divide by the variance itself: its unit is the square of what you want.": {
+        "spread": "no root"
+    },
+    "you normalise along the sequence: every token's vector should stand alone.": {"dim": 1},
+    "you normalise across the batch: one text now depends on the others.": {"dim": 0},
+    "mean and spread are taken over the whole tensor at once.": {"dim": (0, 1, 2)},
+    "the bias has no effect in your result.": {"weighted": "no bias"},
+    "the weight has no effect in your result.": {"weighted": "no"},
+    "the weight stretches the bias too: mind the order.": {"weighted": "bias too"},
+}
+# Where the tiny number stands is a mistake of its own, and may come with each of the others.
+_TINY = {
+    "under the root": "",
+    "outside": "the tiny 1e-5 is added after the root: add it before.",
+    "nowhere": "where all numbers of a vector are equal you divide 0 by 0: the tiny 1e-5 is "
+    "missing.",
+}
+
+
+def _norm_mistakes() -> dict[str, Any]:
+    """Message -> mistake, for each mistake with the tiny number in each place."""
+    found: dict[str, Any] = {}
+    for tiny, also in _TINY.items():
+        if also:
+            found[also] = partial(_norm, tiny=tiny)
+        for message, options in _NORM_MISTAKES.items():
+            whole = f"{message} And {also}" if also else message
+            found[whole] = partial(_norm, tiny=tiny, **options)
+    found["an axis got lost: a mean takes (batch, sequence, hidden) to (batch, sequence), and the "
+          "two do not fit together. Look at `keepdim` in rms_norm."] = _norm_axis_lost  # fmt: skip
+    return found
+
+
 # ---- 02.4 parameters from the sizes --------------------------------------------------------------
 
 
@@ -230,6 +334,25 @@ def _count(
     layer = attention + matrices * hidden * inner + norms * hidden
     ends = vocabulary * hidden * (1 if tied else 2) + last_norm * hidden
     return int(layers * layer + ends)
+
+
+def _count_head_of_64(
+    vocabulary: int, hidden: int, layers: int, heads: int, key_heads: int, inner: int
+) -> int:
+    head = 64  # keys and values: 2 matrices of (key_heads * 64, hidden)
+    without = _count(vocabulary, hidden, layers, heads, key_heads, inner, key_value=0)
+    return without + layers * 2 * hidden * head * key_heads
+
+
+def _count_third(
+    vocabulary: int, hidden: int, layers: int, heads: int, key_heads: int, inner: int
+) -> int:
+    without = _count(vocabulary, hidden, layers, heads, key_heads, inner, key_value=0)
+    return without + layers * 2 * hidden * (hidden // 3)
+
+
+def _count_smollm2(*sizes: int) -> int:
+    return 134_515_008
 
 
 def _count_all_heads(
@@ -307,6 +430,21 @@ def _pool_whole_batch(last_hidden_state: _Stream, attention_mask: _Mask) -> Tens
     return (last_hidden_state * attention_mask[..., None]).sum(1) / attention_mask.sum()
 
 
+def _pool_divisor_axis(last_hidden_state: _Stream, attention_mask: _Mask) -> Tensor:
+    total = (last_hidden_state * attention_mask[..., None]).sum(1)
+    return total / attention_mask.sum(1)  # stops: (batch, hidden) / (batch)
+
+
+def _pool_mask_axis(last_hidden_state: _Stream, attention_mask: _Mask) -> Tensor:
+    return (
+        last_hidden_state * attention_mask
+    )  # stops: (batch, sequence, hidden) * (batch, sequence)
+
+
+_NO_PLACE = (
+    "−100 is no place in the vocabulary: decide which positions to keep first, then look up."
+)
+
 EXERCISES = {
     "02.1": Exercise(
         title="find the likeliest next token of every text in a padded batch",
@@ -323,6 +461,9 @@ EXERCISES = {
             "your argmax runs along the sequence: it finds positions, not tokens.": (
                 _next_sequence_axis
             ),
+            "you take the positions of all texts from every row; from each row one is wanted. "
+            "Give a list of rows as well.": _next_every_position,
+            "your argmax has no axis: it searched all texts at once.": _next_no_axis,
             "only the first text gets an answer.": _next_one_text,
             "these are the logits themselves; their place in the vocabulary is asked for.": (
                 _next_logit
@@ -331,38 +472,6 @@ EXERCISES = {
         },
     ),
     "02.2": Exercise(
-        title="write GPT-2's norm",
-        inputs=_norm_inputs,
-        reference=_layer_norm,
-        mistakes={
-            "this is still RMSNorm (plus the bias): one of the two steps is missing.": _rms_norm,
-            "nearly: the spread is that of a sample. Look up what torch's `var` and `std` divide "
-            "by.": _norm_sample,
-            "the spread is taken of the numbers before their mean is removed.": _norm_half_centred,
-            "you divide by the variance itself: its unit is the square of what you want.": (
-                _norm_no_root
-            ),
-            "you normalise along the sequence: every token's vector should stand alone.": (
-                lambda x, weight, bias: weight * _centred_over(x, 1) + bias
-            ),
-            "you normalise across the batch: one text now depends on the others.": (
-                lambda x, weight, bias: weight * _centred_over(x, 0) + bias
-            ),
-            "mean and spread are taken over the whole tensor at once.": (
-                lambda x, weight, bias: weight * _centred_over(x, (0, 1, 2)) + bias
-            ),
-            "the bias has no effect in your result.": (
-                lambda x, weight, bias: weight * _centred_over(x, -1)
-            ),
-            "the weight has no effect in your result.": (
-                lambda x, weight, bias: _centred_over(x, -1) + bias
-            ),
-            "the weight stretches the bias too: mind the order.": (
-                lambda x, weight, bias: weight * (_centred_over(x, -1) + bias)
-            ),
-        },
-    ),
-    "02.3": Exercise(
         title="compute the loss of a padded batch",
         inputs=_loss_inputs,
         reference=_loss,
@@ -380,7 +489,30 @@ EXERCISES = {
             "the sign is turned round: a loss is never below zero.": _loss_sign,
             "you take the logarithm of a mean: mean and logarithm do not commute.": _loss_log_last,
             "these are raw logits: they have not become probabilities yet.": _loss_raw_logits,
+            "this is a mean of probabilities: where is the logarithm?": _loss_probability,
+            "your softmax runs along the sequence: at each position the tokens of the vocabulary "
+            "should share the 1.": partial(_loss_softmax_over, 1),
+            "your softmax runs along the whole sequence: at each position the tokens of the "
+            "vocabulary should share the 1.": _loss_softmax_over_whole,
+            "your softmax runs across the batch: one text now depends on the others.": partial(
+                _loss_softmax_over, 0
+            ),
+            "this is not a number: some logits are negative and have no logarithm. Turn them "
+            "into probabilities first.": _loss_log_of_logits,
+            "the labels are shifted, and your mask is not: it lets one padded position a text "
+            "in.": _loss_mask_not_shifted,
+            "you also skip token 0. It is a real token: once −100 has been replaced by 0, nobody "
+            "can tell the two apart.": _loss_token_0_masked,
+            _NO_PLACE + " (gather stopped.)": _loss_ignored_gathered,
+            _NO_PLACE + " (The loop stopped.)": _loss_ignored_indexed,
+            _NO_PLACE + " (The look-up stopped.)": _loss_ignored_listed,
         },
+    ),
+    "02.3": Exercise(
+        title="write GPT-2's norm",
+        inputs=_norm_inputs,
+        reference=_layer_norm,
+        mistakes=_norm_mistakes(),
     ),
     "02.4": Exercise(
         title="count a Llama's parameters from its sizes",
@@ -399,7 +531,13 @@ EXERCISES = {
             ),
             "the norms are left out.": partial(_count, norms=0, last_norm=0),
             "each layer has more than one norm.": partial(_count, norms=1),
-            "one small vector at the very end is missing.": partial(_count, last_norm=0),
+            "nearly: count the norms outside the layers.": partial(_count, last_norm=0),
+            "your heads always have 64 numbers: that is SmolLM2's size, not every model's.": (
+                _count_head_of_64
+            ),
+            "your keys and values are a third of `hidden`: that is SmolLM2's share, not every "
+            "model's. Use `key_heads`.": _count_third,
+            "this is SmolLM2's own count, whatever the sizes.": _count_smollm2,
             "this is a model of one layer.": _count_one_layer,
         },
     ),
@@ -419,6 +557,10 @@ EXERCISES = {
             "you average over the hidden axis: each token became one number.": _pool_hidden_axis,
             "you average over the batch axis: the sentences are mixed together.": _pool_batch_axis,
             "every row is divided by the number of tokens in the whole batch.": _pool_whole_batch,
+            "which axes has your divisor? (batch, hidden) can't be divided by (batch).": (
+                _pool_divisor_axis
+            ),
+            "the mask has one axis less than the states: give it one at the end.": _pool_mask_axis,
         },
     ),
 }

@@ -3,6 +3,7 @@
 import itertools
 import random
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import numpy
@@ -74,8 +75,22 @@ def _one_round(word: str, merges: Merges) -> list[str]:
     return pieces
 
 
+def _never_kept(word: str, merges: Merges) -> list[str]:
+    return list(word)
+
+
+def _first_merge_only(word: str, merges: Merges) -> list[str]:
+    return _merge(list(word), merges[0])
+
+
+def _last_merge_only(word: str, merges: Merges) -> list[str]:
+    return _merge(list(word), merges[-1])
+
+
 def _spelling(got: Any, expected: Any, arguments: tuple) -> str:
-    """Letters lost or used twice, as where two pairs share one: aaa."""
+    """The word itself; or letters lost or used twice, as where two pairs share one: aaa."""
+    if got == arguments[0]:
+        return "the word comes out as it went in, a string. What becomes of what `merge` returns?"
     if not isinstance(got, list | tuple) or not all(isinstance(piece, str) for piece in got):
         return ""
     if "".join(got) == arguments[0]:
@@ -106,29 +121,36 @@ def _learn(corpus: Counter[str], number: int) -> Merges:
     return merges
 
 
+# The wrong ways that a random word seldom tells from the right one, turn by turn: every check
+# has words for each of them.
+_TO_TELL_APART = itertools.cycle(
+    [
+        (_apply_merges, _first_place_only),
+        (_apply_merges, _last_learned_first),
+        (_apply_merges, _longest_piece_first),
+        (_letters_only, _one_round),
+        (_letters_only, _first_merge_only),
+        (_last_merge_only, _never_kept),
+    ]
+)
+
+
 def _word_and_merges(rng: random.Random) -> tuple[str, Merges]:
-    """A new word and merges that were learned from other words."""
+    """A new word and merges that were learned from other words; short, so that a check shows it."""
+    one, other = next(_TO_TELL_APART)
     while True:
-        corpus = Counter({_word(rng, 3, 8): rng.randint(1, 9) for _ in range(8)})
-        merges = _learn(corpus, 8)
-        if len({left + right for left, right in merges}) < len(merges):
+        corpus = Counter({_word(rng, 3, 6): rng.randint(1, 9) for _ in range(6)})
+        merges = _learn(corpus, rng.choice([3, 4]))
+        if len(merges) < 3 or len({left + right for left, right in merges}) < len(merges):
             continue  # one piece learned twice: then the order in which merges act is a convention
-        word = _word(rng, 12, 16)
-        encoders = (
-            _apply_merges,
-            _first_place_only,
-            _last_learned_first,
-            _letters_only,
-            _longest_piece_first,
-            _one_round,
-        )
-        if len({tuple(encode(word, merges)) for encode in encoders}) == len(encoders):
-            return word, merges  # the word tells right from wrong
+        word = _word(rng, 5, 6)
+        if one(word, merges) != other(word, merges):
+            return word, merges
 
 
 def _word(rng: random.Random, shortest: int, longest: int) -> str:
     """Few different letters, so that pairs meet often and also overlap, as in aaa."""
-    return "".join(rng.choices("aab", k=rng.randint(shortest, longest)))
+    return "".join(rng.choices("aabn", k=rng.randint(shortest, longest)))
 
 
 # ---- 01.2: WordPiece ----------------------------------------------------------------------------
@@ -197,6 +219,16 @@ def _unknown_letters(word: str, vocabulary: set[str]) -> list[str]:
     return pieces
 
 
+def _never_one_letter(word: str, vocabulary: set[str]) -> list[str]:
+    """range(len(word), start + 1, -1)."""
+    return _wordpiece(word, {piece for piece in vocabulary if len(piece.removeprefix("##")) > 1})
+
+
+def _never_to_the_end(word: str, vocabulary: set[str]) -> list[str]:
+    """range(len(word) - 1, start, -1): nothing ever reaches the last letter."""
+    return ["[UNK]"]
+
+
 # Turn by turn a word that can be cut and one that can't: throws of a coin could leave one of
 # the two kinds out, and a wrong answer would pass.
 _CAN_BE_CUT = itertools.cycle([True, False])
@@ -230,50 +262,121 @@ def _word_and_vocabulary(rng: random.Random) -> tuple[str, set[str]]:
 Batch = list[list[int]]
 
 
-def _left_pad(batch: Batch, pad_id: int) -> tuple[Batch, list[list[bool]]]:
-    """Equal lengths, padding in front, and the mask as nn.MultiheadAttention reads it."""
+class _Given(list):
+    """A list that remembers what it held, to see whether it was changed in place."""
+
+    def __init__(self, items: Iterable[int]) -> None:
+        super().__init__(items)
+        self.original = list(items)
+
+
+def _left_pad(batch: Batch, pad_id: int) -> tuple[Batch, Batch]:
+    """Equal lengths, padding in front, and the attention mask: 1 = keep."""
     longest = max(len(ids) for ids in batch)
-    rows = [[pad_id] * (longest - len(ids)) + ids for ids in batch]
-    mask = [[i < longest - len(ids) for i in range(longest)] for ids in batch]
+    rows = [[pad_id] * (longest - len(ids)) + list(ids) for ids in batch]
+    mask = [[0] * (longest - len(ids)) + [1] * len(ids) for ids in batch]
     return rows, mask
 
 
-def _right_pad(batch: Batch, pad_id: int) -> tuple[Batch, list[list[bool]]]:
+def _right_pad(batch: Batch, pad_id: int) -> tuple[Batch, Batch]:
     longest = max(len(ids) for ids in batch)
-    rows = [ids + [pad_id] * (longest - len(ids)) for ids in batch]
-    return rows, [[i >= len(ids) for i in range(longest)] for ids in batch]
+    rows = [list(ids) + [pad_id] * (longest - len(ids)) for ids in batch]
+    return rows, [[1] * len(ids) + [0] * (longest - len(ids)) for ids in batch]
 
 
-def _one_is_keep(batch: Batch, pad_id: int) -> tuple[Batch, list[list[bool]]]:
+def _one_is_ignore(batch: Batch, pad_id: int) -> tuple[Batch, Batch]:
     rows, mask = _left_pad(batch, pad_id)
-    return rows, [[not ignore for ignore in row] for row in mask]
+    return rows, [[1 - keep for keep in row] for row in mask]
 
 
-def _by_the_id(batch: Batch, pad_id: int) -> tuple[Batch, list[list[bool]]]:
+def _by_the_id(batch: Batch, pad_id: int) -> tuple[Batch, Batch]:
     rows, _ = _left_pad(batch, pad_id)
-    return rows, [[number == pad_id for number in row] for row in rows]
+    return rows, [[int(number != pad_id) for number in row] for row in rows]
 
 
-def _mask_on_the_right(batch: Batch, pad_id: int) -> tuple[Batch, list[list[bool]]]:
+def _mask_on_the_right(batch: Batch, pad_id: int) -> tuple[Batch, Batch]:
     return _left_pad(batch, pad_id)[0], _right_pad(batch, pad_id)[1]
 
 
-def _cut_to_shortest(batch: Batch, pad_id: int) -> tuple[Batch, list[list[bool]]]:
+def _ids_on_the_right(batch: Batch, pad_id: int) -> tuple[Batch, Batch]:
+    return _right_pad(batch, pad_id)[0], _left_pad(batch, pad_id)[1]
+
+
+def _cut_to_shortest(batch: Batch, pad_id: int) -> tuple[Batch, Batch]:
     shortest = min(len(ids) for ids in batch)
-    return [ids[:shortest] for ids in batch], [[False] * shortest for _ in batch]
+    return [list(ids[:shortest]) for ids in batch], [[1] * shortest for _ in batch]
 
 
-def _same_rows(got: Any, expected: Any) -> bool:
-    """Rows and mask agree; lists or tensors, and a mask of 0 and 1 counts as False and True."""
-    return len(got) == len(expected) and all(map(numpy.array_equal, got, expected))
+def _one_too_many(batch: Batch, pad_id: int) -> tuple[Batch, Batch]:
+    rows, mask = _left_pad(batch, pad_id)
+    return [[pad_id, *row] for row in rows], [[0, *row] for row in mask]
+
+
+def _padded_with_zero(batch: Batch, pad_id: int) -> tuple[Batch, Batch]:
+    return _left_pad(batch, 0)
+
+
+def _all_to_keep(batch: Batch, pad_id: int) -> tuple[Batch, Batch]:
+    rows, mask = _left_pad(batch, pad_id)
+    return rows, [[1 for _ in row] for row in mask]
+
+
+def _in_place(batch: Batch, pad_id: int) -> tuple[Batch, Batch]:
+    rows, mask = _left_pad(batch, pad_id)
+    for ids, row in zip(batch, rows, strict=True):
+        ids[:] = row
+    return batch, mask
+
+
+def _in_place_all_to_keep(batch: Batch, pad_id: int) -> tuple[Batch, Batch]:
+    """The mask made from lengths that the padding has already changed."""
+    rows, mask = _in_place(batch, pad_id)
+    return rows, [[1 for _ in row] for row in mask]
+
+
+def _changed(rows: Any) -> bool:
+    """Whether a list that was handed in has been changed and handed back."""
+    return any(isinstance(row, _Given) and row != row.original for row in rows)
+
+
+def _same_numbers(got: Any, expected: Any) -> bool:
+    """Rows of the same numbers, as lists or tensors; True and False count as 1 and 0."""
+    return bool(numpy.array_equal(numpy.asarray(got), numpy.asarray(expected)))
+
+
+def _same_pair(got: Any, expected: Any) -> bool:
+    """Ids and mask agree, and both have left the lists that were handed in alone, or neither."""
+    same = len(got) == len(expected) and all(map(_same_numbers, got, expected))
+    return same and _changed(got[0]) == _changed(expected[0])
+
+
+def _which_of_two(got: Any, expected: Any, arguments: tuple) -> str:
+    """Whether it is the ids or the mask that went wrong, with the input and what came out."""
+    if not isinstance(got, tuple | list) or len(got) != 2:
+        return "return two things, separated by a comma: the padded rows and their masks."
+    right = []
+    for mine, wanted in zip(got, expected, strict=True):
+        try:
+            right.append(_same_numbers(mine, wanted))
+        except ValueError:  # rows of different lengths
+            right.append(False)
+    batch, pad_id = arguments
+    shown = f"Input: {[list(ids) for ids in batch]} and pad_id {pad_id}; your function gives"
+    if right[0]:
+        return f"the ids are right, the attention_mask is not. {shown} the mask {got[1]}."
+    if right[1]:
+        return f"the attention_mask is right, the ids are not. {shown} the ids {got[0]}."
+    return f"neither the ids nor the attention_mask are right. {shown} {got[0]} and {got[1]}."
 
 
 def _batch_and_pad(rng: random.Random) -> tuple[Batch, int]:
     """Texts of different lengths; the padding's id is also a token of some, as with GPT-2."""
-    pad_id = rng.randint(0, 9)
-    lengths = rng.sample(range(3, 8), k=3)
-    batch = [[rng.randint(10, 99) for _ in range(length)] for length in lengths]
-    batch[rng.randrange(3)][-1] = pad_id
+    pad_id = rng.randint(1, 9)
+    batch: Batch = [
+        _Given(rng.randint(10, 99) for _ in range(length)) for length in rng.sample(range(1, 6), 3)
+    ]
+    chosen = rng.randrange(3)
+    batch[chosen] = _Given([*batch[chosen][:-1], pad_id])
     return batch, pad_id
 
 
@@ -318,6 +421,11 @@ def _empty_group(number: str) -> list[str]:
     return [number[:first], *(number[i : i + 3] for i in range(first, len(number), 3))]
 
 
+def _slice_to_minus_nothing(number: str) -> list[str]:
+    """number[-i - 3 : -i] is empty for i = 0."""
+    return [number[-i - 3 : -i] for i in range(0, len(number), 3)][::-1]
+
+
 def _as_numbers(number: str) -> list[int]:
     return [int(group) for group in _digit_groups(number)]
 
@@ -352,6 +460,12 @@ EXERCISES: dict[str, Exercise] = {
             "earlier merges have made.": _letters_only,
             "the word is gone through once, whatever the merges say. How many passes did the "
             "training make?": _one_round,
+            "the letters come out as they went in. `merge` changes nothing in place, it returns "
+            "the new pieces: what becomes of them?": _never_kept,
+            "only the first merge has happened. Where does your `return` stand: inside the loop or "
+            "after it?": _first_merge_only,
+            "only the last merge is left. Does each merge begin with the letters again, and not "
+            "with what the one before it made?": _last_merge_only,
         },
         look=_spelling,
     ),
@@ -372,24 +486,40 @@ EXERCISES: dict[str, Exercise] = {
             "on more than the rest.": _keeps_the_beginning,
             "here a single letter becomes unknown and the others stay. For WordPiece the unknown "
             "unit is larger.": _unknown_letters,
+            "a piece of a single letter is never tried, so too many words come out unknown. At "
+            "which number does your range stop?": _never_one_letter,
+            "every word comes out unknown: the last letter is never part of a piece that is tried. "
+            "At which number does your range begin?": _never_to_the_end,
         },
     ),
     "01.3": Exercise(
-        title="pad a batch on the left and make the mask that PyTorch reads",
+        title="pad a batch on the left and make its attention mask",
         inputs=_batch_and_pad,
         reference=_left_pad,
         mistakes={
             "the padding follows the text. A model that goes on writing reads its guess at the "
             "last place: what stands there now?": _right_pad,
-            "ids right, mask the wrong way round: this one says what to keep. What does "
-            "True mean in a key_padding_mask?": _one_is_keep,
-            "a real token is masked as well: the padding's id can also occur in a text. What else "
-            "tells you where the padding is?": _by_the_id,
-            "ids and mask are padded on different sides.": _mask_on_the_right,
+            "ids right, mask the wrong way round. What does a 1 mean in an "
+            "attention_mask?": _one_is_ignore,
+            "ids right, but the mask leaves a real token out: the padding's id can also occur in a "
+            "text. What else tells you where the padding is?": _by_the_id,
+            "ids right, mask padded on the other side.": _mask_on_the_right,
+            "mask right, ids padded on the other side.": _ids_on_the_right,
             "tokens are lost: the long texts were cut instead of the short ones being "
             "filled up.": _cut_to_shortest,
+            "every row has one place too many. How much padding does the longest text "
+            "need?": _one_too_many,
+            "mask right, but the ids are filled up with 0. Which id means padding "
+            "here?": _padded_with_zero,
+            "ids right, but the mask keeps everything. Was it made from the rows before or after "
+            "they were filled up?": _all_to_keep,
+            "the mask keeps everything: the lists that were handed in were filled up in place, "
+            "and then their lengths were all the same.": _in_place_all_to_keep,
+            "ids and mask are right, but the lists that were handed in have changed, and whoever "
+            "called your function still needs them. Make new lists.": _in_place,
         },
-        same=_same_rows,
+        same=_same_pair,
+        look=_which_of_two,
     ),
     "01.4": Exercise(
         title="cut a number into groups of three digits, counted from the right",
@@ -407,6 +537,8 @@ EXERCISES: dict[str, Exercise] = {
             "way?": _through_int,
             "there are digits that the number does not have.": _filled_with_zeros,
             "for some lengths the first group is empty.": _empty_group,
+            "the last three digits are missing, an empty group stands in their place. Where does "
+            "a slice end that ends at -0?": _slice_to_minus_nothing,
             "tokens are strings; these are numbers, and 007 and 7 have become "
             "the same.": _as_numbers,
         },

@@ -5,18 +5,19 @@ text is also the picture's text/plain, so that it reads where pictures do not sh
 compare it. Say in it what the picture says, with its numbers.
 """
 
-from llmlab.plots.charts import bars, curves, heatmap, token_bars, words
+from llmlab.plots.charts import bars, curves, grouped_bars, heatmap, token_bars, words
 from llmlab.plots.drawings import (
     arrow,
     aspirin,
+    black_boxes,
     box,
     course_map,
     decoder,
     drawing,
-    flow,
     next_token,
     sequences,
     timeline,
+    uses,
 )
 from llmlab.plots.style import COLOURS, CYCLE, SIZES, STYLE, Picture, picture, use_style
 
@@ -29,12 +30,13 @@ __all__ = [
     "arrow",
     "aspirin",
     "bars",
+    "black_boxes",
     "box",
     "course_map",
     "curves",
     "decoder",
     "drawing",
-    "flow",
+    "grouped_bars",
     "heatmap",
     "next_token",
     "picture",
@@ -42,5 +44,6 @@ __all__ = [
     "timeline",
     "token_bars",
     "use_style",
+    "uses",
     "words",
 ]

@@ -10,7 +10,16 @@ import matplotlib.textpath
 import numpy as np
 from matplotlib.axes import Axes
 
-from llmlab.plots.style import COLOURS, CYCLE, Picture, in_words, picture, plain, text_width
+from llmlab.plots.style import (
+    COLOURS,
+    CYCLE,
+    Picture,
+    in_digits,
+    in_words,
+    picture,
+    plain,
+    text_width,
+)
 
 
 def box(
@@ -98,10 +107,6 @@ def next_token(
         while text_width(f"P(next token | {shown})", 12) * 1.2 > 7.5 and len(shown) > 9:
             shown = "…" + shown[9:]
         title = f"P(next token | {shown})"
-    grid = {"width_ratios": [1.35, 1]}
-    figure, (left, right) = picture("wide", alt=alt, ncols=2, gridspec_kw=grid)
-    left.set(xlim=(0, 3.95), ylim=(0, 2.4), xticks=[], yticks=[])
-    left.axis("off")
     # The tokens in rows of boxes, as many as fit beside the model; the unknown one last.
     lines: list[list[str]] = [[]]
     for token in [*(t.strip() for t in tokens), "?"]:
@@ -110,77 +115,136 @@ def next_token(
         lines[-1].append(token)
     if len(lines) > 5:  # a long text: its end counts most
         lines = [["…", *lines[-5][1:]], *lines[-4:]]
+    grid = {"width_ratios": [1.35, 1]}
+    figure, (left, right) = picture("wide", alt=alt, ncols=2, gridspec_kw=grid)
+    tall = max(0.46 * len(lines), 0.34 * len(values) + 0.25, 1.2)
+    figure.set_figheight(tall + 0.9)  # as wide as the others, no higher than it needs
+    left.set(xlim=(0, 3.95), ylim=(0, tall), xticks=[], yticks=[])
+    left.axis("off")
+    middle = tall / 2
     for row, line in enumerate(lines):
-        x, y = 0.05, 1.2 + 0.46 * ((len(lines) - 1) / 2 - row)
+        x, y = 0.05, middle + 0.44 * ((len(lines) - 1) / 2 - row)
         for place, token in enumerate(line):
             last = row + 1 == len(lines) and place + 1 == len(line)
             width = text_width(token) + 0.2
             ink = "key" if last else "probability"
-            box(left, (x + width / 2, y), token, width=width, height=0.32, colour=ink, filled=last)
+            box(left, (x + width / 2, y), token, width=width, height=0.3, colour=ink, filled=last)
             x += width + 0.1
-    box(left, (3.2, 1.2), "model", width=0.8, height=0.6, colour="text", filled=True)
-    arrow(left, (2.42, 1.2), (2.79, 1.2))
-    arrow(left, (3.61, 1.2), (3.95, 1.2))
+    box(left, (3.2, middle), "model", width=0.8, height=0.6, colour="text", filled=True)
+    arrow(left, (2.42, middle), (2.79, middle))
+    arrow(left, (3.61, middle), (3.95, middle))
     positions = np.arange(len(values))
     drawn = right.barh(positions, values, color=COLOURS["probability"])
-    right.bar_label(drawn, labels=[f"{v:.3f}" for v in values], padding=4)
+    right.bar_label(drawn, labels=[in_digits(v) for v in values], padding=4)
     right.set_yticks(positions, labels=[plain(c.strip()) for c in candidates])
-    right.set_ylim(max(len(values), 4) - 0.4, -0.6)  # the first on top; few bars stay slim
-    right.set(xlabel="P(next token | tokens before)", xlim=(0, 1.3 * max(values)))
-    right.set_xticks([tick for tick in right.get_xticks() if tick <= 1])  # no more than certain
+    right.set_ylim(len(values) - 0.4, -0.6)  # the first on top
+    # The whole way from never to always, so that bars of two pictures can be compared.
+    right.set(xlabel="P(next token | tokens before)", xlim=(0, 1.25), xticks=[0, 0.5, 1])
     right.tick_params(axis="y", length=0)
     figure.suptitle(plain(title), x=0.01, ha="left", fontsize=12, fontweight="bold")
     return figure
 
 
-def flow(
-    steps: Sequence[str],
+def black_boxes(
+    tokens: Sequence[str],
+    ids: Sequence[int],
+    best_ids: Sequence[int],
+    probabilities: Sequence[float],
+    answer: str,
     *,
-    alt: str = "",
     title: str = "",
-    machines: Sequence[int] = (),
-    labels: Sequence[str] = (),
 ) -> Picture:
-    """What goes in, through which machines, and what comes out: boxes in a row with arrows.
+    """A text's way through tokenizer and model and back, with the numbers in between.
 
     Args:
-        steps: the text of each box, lines separated by newlines.
-        alt: see `picture`; by default the steps in their order.
+        tokens: the text, one string a token.
+        ids: one a token.
+        best_ids: the likeliest next ids, the likeliest first.
+        probabilities: one for each of `best_ids`.
+        answer: the first of `best_ids` as text.
         title: the message of the picture.
-        machines: positions of the boxes that do something; they are drawn dark.
-        labels: a line under each box, such as a shape; an empty string for none.
 
     Returns:
         The picture.
     """
-    alt = alt or " → ".join(step.replace("\n", " ") for step in steps)
+    text = "".join(tokens).strip()
+    pairs = list(zip(best_ids, probabilities, strict=True))
+    listed = ", ".join(f"{i} {p:.3f}" for i, p in pairs)
+    alt = f"{text} → tokenizer → {' '.join(map(str, ids))} → model → a probability for every id: "
+    alt += f"{listed}, … → best id {best_ids[0]} → tokenizer, back → {answer}"
     figure, axes = drawing("wide", alt=alt)
-    widths = [max(text_width(line) for line in step.split("\n")) + 0.22 for step in steps]
-    heights = [0.2 * step.count("\n") + 0.5 for step in steps]
-    tall = max(heights) + (0.35 if labels else 0.1)
-    figure.set_figheight(tall + (0.5 if title else 0.15))  # as wide as the others, no higher
-    axes.set(xlim=(-0.04, 7.94), ylim=(0, tall), title=title)
-    gap = (7.9 - sum(widths)) / max(len(steps) - 1, 1)
-    x, y = 0.0, tall - max(heights) / 2 - 0.05
-    for i, (step, width, height) in enumerate(zip(steps, widths, heights, strict=True)):
-        dark = i in machines
-        ink = "text" if dark else "probability"
-        box(axes, (x + width / 2, y), step, width=width, height=height, colour=ink, filled=dark)
-        if labels:
-            under = y - max(heights) / 2 - 0.08
-            axes.text(x + width / 2, under, labels[i], ha="center", va="top", fontsize=9.5)
-        if i + 1 < len(steps):
-            arrow(axes, (x + width + 0.02, y), (x + width + gap - 0.02, y))
-        x += width + gap
+    figure.set_figheight(3.2)
+    axes.set(xlim=(-0.04, 7.94), ylim=(0, 2.75), title=title)
+    high, low = 2.05, 0.55
+
+    def step(name: str, left: float, y: float, **look: Any) -> float:
+        """A box that begins at `left`; returns where it ends."""
+        width = text_width(name.split("\n")[0]) + 0.3
+        box(axes, (left + width / 2, y), name, width=width, height=0.5, **look)
+        return left + width
+
+    x = step(text, 0, high)
+    arrow(axes, (x, high), (x + 0.4, high))
+    x = step("tokenizer", x + 0.4, high, colour="text", filled=True)
+    arrow(axes, (x, high), (x + 0.4, high))
+    start = x = x + 0.4
+    for token, number in zip(tokens, ids, strict=True):
+        width = max(text_width(token.strip(), 9.5), text_width(str(number))) + 0.16
+        axes.text(x + width / 2, high + 0.32, plain(token.strip()), ha="center", fontsize=9.5)
+        box(axes, (x + width / 2, high), str(number), width=width, height=0.32)
+        x += width + 0.1
+    ink, middle = COLOURS["text"], (start + x - 0.1) / 2
+    axes.plot((middle, middle, 0.4), (high - 0.2, 1.4, 1.4), color=ink, linewidth=1.4)
+    arrow(axes, (0.4, 1.42), (0.4, low + 0.28))
+    x = step("model", 0, low, colour="text", filled=True)
+    arrow(axes, (x, low), (x + 0.4, low))
+    x += 0.5
+    axes.text(x, low + 0.5, "a probability for every id", fontsize=9.5)
+    for row, (number, value) in enumerate(pairs):
+        y = low + 0.28 - 0.28 * row
+        axes.text(x + 0.52, y, str(number), va="center", ha="right")
+        width = 0.9 * float(value)
+        axes.add_patch(mpl.patches.Rectangle((x + 0.62, y - 0.09), width, 0.18,
+                                             color=COLOURS["probability"]))  # fmt: skip
+        axes.text(x + 0.68 + width, y, f"{value:.3f}", va="center")
+    axes.text(x + 0.52, low - 0.5, "…", va="center", ha="right")
+    x += 2.1
+    arrow(axes, (x, low), (x + 0.35, low))
+    x = step(f"best id\n{best_ids[0]}", x + 0.35, low)
+    arrow(axes, (x, low), (x + 0.35, low))
+    x = step("tokenizer\n(back)", x + 0.35, low, colour="text")
+    arrow(axes, (x, low), (x + 0.35, low))
+    step(answer, x + 0.35, low)
     return figure
 
 
+def _chain(
+    axes: Axes, tokens: Sequence[str], answer: str, xs: tuple[float, float, float], y: float,
+    wrong: Sequence[int] = (),
+) -> None:  # fmt: skip
+    """Tokens as boxes from xs[0], an arrow, and the answer from xs[1] to xs[2] at most."""
+    start, end, _ = xs
+    # Long sequences are drawn smaller, so that each row fits.
+    wanted = sum(text_width(token) + 0.23 for token in tokens)
+    scale = min(1.0, (end - start - 0.35) / wanted)
+    x = start
+    for place, token in enumerate(tokens):
+        width = scale * (text_width(token) + 0.16)
+        ink = "wrong" if place in wrong else "key" if token == "?" else "probability"
+        where, filled, size = (x + width / 2, y), ink != "probability", 10.5 * scale
+        box(axes, where, token, width=width, height=0.3, colour=ink, filled=filled, size=size)
+        x += width + scale * 0.07
+    arrow(axes, (x, y), (end - 0.06, y))
+    axes.text(end, y, plain(answer), va="center", fontsize=9.5)
+
+
+def _wide(answers: Sequence[str]) -> float:
+    """Inches that the longest line of these answers takes."""
+    return max(text_width(line, 9.5) for answer in answers for line in answer.split("\n"))
+
+
 def sequences(
-    rows: Sequence[tuple[str, Sequence[str], str]],
-    *,
-    alt: str = "",
-    title: str = "",
-    wrong: Sequence[tuple[int, int]] = (),
+    rows: Sequence[tuple[str, Sequence[str], str]], *, alt: str = "", title: str = ""
 ) -> Picture:
     """Sequences of any kind as rows of boxes, each with what a model says about it.
 
@@ -188,7 +252,6 @@ def sequences(
         rows: (name, tokens, answer) each; a token "?" is drawn as the one to be found.
         alt: see `picture`; by default the rows in words.
         title: the message of the picture.
-        wrong: (row, token) positions to mark in the colour "wrong".
 
     Returns:
         The picture.
@@ -200,24 +263,50 @@ def sequences(
     figure.set_figheight(tall + (0.42 if title else 0.1))  # as wide as the others
     axes.set(xlim=(-0.04, 7.94), ylim=(0, tall), title=title)
     start = max(text_width(name, 9.5) for name, _, _ in rows) * 1.15 + 0.2  # bold is wider
-    end = 7.9 - max(text_width(line, 9.5) for _, _, answer in rows for line in answer.split("\n"))
+    end = 7.9 - _wide([answer for _, _, answer in rows])
     for row, (name, tokens, answer) in enumerate(rows):
         y = tall - 0.56 * (row + 0.5)
         axes.text(0, y, plain(name), va="center", fontsize=9.5, fontweight="bold")
-        # Long sequences are drawn smaller, so that each row fits.
-        wanted = sum(text_width(token) + 0.23 for token in tokens)
-        scale = min(1.0, (end - start - 0.35) / wanted)
-        x = start
-        for place, token in enumerate(tokens):
-            width = scale * (text_width(token) + 0.16)
-            wrongly = (row, place) in wrong
-            ink = "wrong" if wrongly else "key" if token == "?" else "probability"
-            where = (x + width / 2, y)
-            filled, size = wrongly or token == "?", 10.5 * scale
-            box(axes, where, token, width=width, height=0.3, colour=ink, filled=filled, size=size)
-            x += width + scale * 0.07
-        arrow(axes, (x, y), (end - 0.06, y))
-        axes.text(end, y, plain(answer), va="center", fontsize=9.5)
+        _chain(axes, tokens, answer, (start, end, 7.9), y)
+    return figure
+
+
+def uses(
+    rows: Sequence[tuple[str, str, str, str, str]],
+    *,
+    heads: tuple[str, str],
+    title: str = "",
+) -> Picture:
+    """Uses of sequence models in two columns: with words, and with something else.
+
+    Args:
+        rows: (use, sequence, answer, other sequence, its answer) each. A sequence is a string,
+            tokens separated by spaces; "?" is the token to be found, and a token that ends in
+            "*" is drawn, without the star, in the colour "wrong".
+        heads: what the two columns hold.
+        title: the message of the picture.
+
+    Returns:
+        The picture.
+    """
+    listed = [f"{use}: {a} → {b}, {c} → {d}" for use, a, b, c, d in rows]
+    figure, axes = drawing("large", alt=f"{title}. {'; '.join(listed)}".replace("*", ""))
+    tall = 0.82 * len(rows) + 0.3
+    figure.set_figheight(tall + 0.45)
+    axes.set(xlim=(-0.04, 7.94), ylim=(0, tall), title=title)
+    for column, head in enumerate(heads):
+        left, right = (0.0, 3.9) if column == 0 else (4.25, 7.9)
+        axes.text(left, tall - 0.15, plain(head), va="center", fontsize=9.5, color="#57606A")
+        end = right - _wide([row[2 + 2 * column] for row in rows])
+        for place, row in enumerate(rows):
+            top = tall - 0.3 - 0.82 * place
+            if column == 0:
+                axes.text(0, top - 0.15, plain(row[0]), va="center", fontweight="bold")
+            parts = row[1 + 2 * column].split()
+            wrong = [i for i, token in enumerate(parts) if token.endswith("*")]
+            tokens = [token.removesuffix("*") for token in parts]
+            xs = (left, end, right)
+            _chain(axes, tokens, row[2 + 2 * column], xs, top - 0.5, wrong)
     return figure
 
 
@@ -228,8 +317,8 @@ def aspirin() -> Picture:
     """
     alt = (
         "Aspirin drawn with its 13 heavy atoms, and below it the string CC(=O)Oc1ccccc1C(=O)O. "
-        "Numbers 1 to 13 link each letter to its atom: a letter is an atom, a small c one in the "
-        "ring, = a double bond, brackets a side branch, and the two digits 1 close the ring."
+        "Numbers 1 to 13 link each letter to its atom: a letter is an atom, a small c a carbon in "
+        "the aromatic ring, = a double bond, brackets a side branch, and the two digits 1 close it."
     )
     string = "CC(=O)Oc1ccccc1C(=O)O"
     h = 0.866  # height of a triangle with sides of one bond
@@ -239,7 +328,7 @@ def aspirin() -> Picture:
              (9, 10), (10, 11), (10, 12)]  # fmt: skip
     figure, axes = drawing("large", alt=alt)
     figure.set_figheight(4.2)
-    axes.set(xlim=(-5.6, 5.6), ylim=(-3.1, 3.0))
+    axes.set(xlim=(-5.6, 5.6), ylim=(-3.2, 3.0))
     axes.set_title("Aspirin, drawn and spelled: equal numbers are equal atoms")
     for a, b in bonds:
         (ax, ay), (bx, by) = places[a], places[b]
@@ -255,22 +344,25 @@ def aspirin() -> Picture:
         paper = {"boxstyle": "circle,pad=0.15", "facecolor": COLOURS["paper"], "linewidth": 0}
         style: dict[str, Any] = {"ha": "center", "va": "center", "color": ink}
         axes.text(*xy, letter, fontsize=13, bbox=paper, **style)
-        x, y = xy[0] + 0.36 * np.cos(np.radians(angle)), xy[1] + 0.36 * np.sin(np.radians(angle))
-        axes.text(x, y, str(number), fontsize=8, **style)
+        x, y = xy[0] + 0.4 * np.cos(np.radians(angle)), xy[1] + 0.4 * np.sin(np.radians(angle))
+        axes.text(x, y, str(number), fontsize=10, **style)
 
     # where each atom has room for its number, in degrees
     angles = [180, 120, 300, 120, 120, 240, 300, 0, 60, 60, 0, 180, 60]
     number = 0
     for place, character in enumerate(string):
-        spot = (-4.6 + 0.46 * place, -2.6)
+        spot = (-4.9 + 0.49 * place, -2.6)
         if character.isalpha():
             atom(number + 1, character, places[number], angles[number])
             atom(number + 1, character, spot, 270)
             number += 1
         else:
             axes.text(*spot, character, ha="center", va="center", fontsize=13)
-    notes = "C, O   an atom\nc   an atom in the ring\n=   a double bond\n( )   a side branch"
-    axes.text(2.2, 1.4, notes + "\n1 … 1   the ring closes", va="center", linespacing=1.6)
+    notes = (
+        "C, O   an atom\nc   a carbon in an aromatic ring\n=   a double bond\n( )   a side branch"
+    )
+    notes += "\n1 … 1   the ring closes\n(hydrogen atoms are left out)"
+    axes.text(2.0, 1.3, notes, va="center", linespacing=1.6)
     return figure
 
 
@@ -280,6 +372,7 @@ def timeline(
     alt: str,
     title: str = "",
     ours: Sequence[str] = (),
+    hollow: Sequence[str] = (),
 ) -> Picture:
     """Models over the years, their size on a logarithmic axis, a colour and a shape a family.
 
@@ -287,47 +380,58 @@ def timeline(
         models: (name, year, parameters, family) each; a year may have a fraction.
         alt: see `picture`.
         title: the message of the picture.
-        ours: names to draw large and bold.
+        ours: names to draw bold and with a ring.
+        hollow: names whose mark is not filled.
 
     Returns:
         The picture.
     """
     figure, axes = picture("large", alt=alt)
+    figure.set_figheight(4.0)
     families = list(dict.fromkeys(family for *_, family in models))
     axes.set(title=title, ylabel="parameters", yscale="log")
     axes.grid(axis="y", color="#E4E7EB")
-    for family, ink, marker in zip(families, CYCLE, "o^sDvP", strict=False):
-        points = [(year, size) for _, year, size, kind in models if kind == family]
-        axes.scatter(*zip(*points, strict=True), color=ink, marker=marker, s=38, label=family)
+    inks = dict(zip(families, CYCLE, strict=False))
+    marks = dict(zip(families, "o^sDvP", strict=False))
+    for family in families:  # for the legend
+        axes.scatter([], [], color=inks[family], marker=marks[family], s=42, label=family)
+    for name, year, size, family in models:
+        ink, paper = inks[family], COLOURS["paper"]
+        inside = paper if name in hollow else ink
+        look = {"facecolors": inside, "edgecolors": ink, "linewidths": 1.6}
+        axes.scatter(year, size, marker=marks[family], s=42, zorder=3, **look)
     years = [year for _, year, _, _ in models]
     sizes = [size for _, _, size, _ in models]
     axes.set_xlim(int(min(years)), max(years) + 1.0)
-    axes.set_ylim(min(sizes) / 3, max(sizes) * 4)
+    axes.set_ylim(min(sizes) / 3, max(sizes) * 6)
     axes.set_xticks(range(int(min(years)), int(max(years)) + 2))
-    ticks = [10**power for power in range(7, 13) if min(sizes) / 3 <= 10**power <= max(sizes) * 4]
+    ticks = [10**power for power in range(7, 13) if min(sizes) / 3 <= 10**power <= max(sizes) * 6]
     axes.set_yticks(ticks, labels=[in_words(tick) for tick in ticks])
     axes.minorticks_off()
-    axes.legend(loc="upper left")
-    inks = dict(zip(families, CYCLE, strict=False))
+    axes.legend(loc="upper left", ncols=len(families))
     figure.draw_without_rendering()  # settles the layout, so that places in pixels are known
     taken = [axes.transData.transform((year, size)) for _, year, size, _ in models]
     boxes = [(x - 6, y - 6, x + 6, y + 6) for x, y in taken]
     for (name, year, size, family), (x, y) in zip(models, taken, strict=True):
         bold = name in ours
         text = f"{name} · {in_words(size)}"
-        letters = 10.5 if bold else 8.5
+        letters = 10.5 if bold else 9.5
         wide = text_width(text, letters) * figure.dpi * (1.15 if bold else 1.0)
         away = 14 if bold else 9
-        spots = [(away, 0), (-away - wide, 0), (-wide / 2, 13), (-wide / 2, -13)]
+        spots = [(away, 0), (-away - 4 - wide, 0), (-wide / 2, 16), (-wide / 2, -16)]
+        spots += [(2, 16), (2, -16), (2, 27), (2, -27), (2, 38), (2, -38)]
         for dx, dy in spots:  # the first place where the label covers nothing
-            left, bottom, right, top = x + dx, y + dy - 6, x + dx + wide, y + dy + 6
+            left, bottom, right, top = x + dx, y + dy - 8, x + dx + wide, y + dy + 8
             free = all(right < a or c < left or top < b or d < bottom for a, b, c, d in boxes)
             if free and left > axes.bbox.x0 and right < figure.bbox.x1:
                 break
         boxes.append((left, bottom, right, top))
         at = axes.transData.inverted().transform((left, (bottom + top) / 2))
         ink, weight = inks[family], "bold" if bold else "normal"
-        axes.text(*at, text, va="center", fontsize=letters, fontweight=weight, color=ink)
+        # paper behind the letters: no grid line runs through them
+        behind = {"facecolor": COLOURS["paper"], "linewidth": 0, "pad": 1}
+        style: dict[str, Any] = {"fontsize": letters, "fontweight": weight, "color": ink}
+        axes.text(*at, text, va="center", bbox=behind, **style)
         if bold:
             axes.scatter(year, size, s=150, facecolors="none", edgecolors=ink, linewidths=1.6)
     return figure
@@ -344,50 +448,62 @@ def course_map(here: str = "") -> Picture:
         The picture.
     """
     alt = (
-        "The map of the series. 01 tokenization: text to ids. 02 forward pass: ids to scores, "
-        "with 03 attention inside it. From the scores, 04 classification makes a label and "
-        "05 generation makes the next token, which joins the ids: round and round. "
-        "06 encoder-decoder: one model reads, a second one writes. 07 fine-tuning: examples change "
-        "the model. 08 running models: any size, any machine."
+        "The map of the series. 00 welcome: from outside. 01 tokenization: text into ids. "
+        "02 forward pass: ids into scores, with 03 attention, tokens look back, inside it. From "
+        "the scores, 04 classification makes a label and 05 generation the next token, which joins "
+        "the ids: round and round. 06 encoder-decoder: one reads, one writes. 07 fine-tuning: "
+        "examples change it. 08 running models: size, speed, memory."
     )
+    if here:
+        alt += f" You are here: {here}."
     figure, axes = drawing("large", alt=alt)
-    axes.set(xlim=(0, 7.9), ylim=(0.2, 4.75), title="The map: which notebook opens which box")
+    figure.set_figheight(4.5)
+    axes.set(xlim=(0, 7.95), ylim=(0.15, 4.3), title="The map: which notebook opens which box")
 
-    def room(number: str, name: str, xy: tuple[float, float]) -> None:
-        text = f"{number}\n{name}"
-        ink = "key" if number == here else "text"
-        box(axes, xy, text, width=1.5, height=0.62, colour=ink, filled=number > here)
+    def room(number: str, name: str, gloss: str, xy: tuple[float, float]) -> None:
+        at_home, dark = number == here, number > here
+        ink = "key" if at_home else "text"
+        box(axes, xy, "", width=1.62, height=0.6, colour=ink, filled=dark)
+        letters = COLOURS["paper"] if dark else COLOURS["text"]
+        style: dict[str, Any] = {"ha": "center", "va": "center", "color": letters}
+        axes.text(xy[0], xy[1] + 0.12, f"{number} {name}", fontweight="bold", fontsize=9.5, **style)
+        axes.text(xy[0], xy[1] - 0.14, gloss, fontsize=9.5, **style)
+        if at_home:
+            note: dict[str, Any] = {"color": COLOURS["key"], "ha": "center", "va": "bottom"}
+            axes.text(xy[0], xy[1] + 0.36, "you are here", fontsize=9.5, **note)
 
-    def thing(text: str, xy: tuple[float, float]) -> None:
-        box(axes, xy, text, width=0.72, height=0.4)
+    def thing(text: str, xy: tuple[float, float], width: float) -> None:
+        box(axes, xy, text, width=width, height=0.4)
 
-    thing("text", (0.4, 3.7))
-    room("01", "tokenization", (1.85, 3.7))
-    thing("ids", (3.2, 3.7))
-    room("02", "forward pass", (4.55, 3.7))
-    room("03", "attention", (4.55, 2.8))
-    thing("scores", (5.9, 3.7))
-    room("04", "classification", (7.1, 4.25))
-    room("05", "generation", (7.1, 3.15))
-    for start, end in ((0.78, 1.08), (2.62, 2.82), (3.58, 3.78), (5.32, 5.52)):
-        arrow(axes, (start, 3.7), (end, 3.7))
-    arrow(axes, (6.1, 3.92), (6.34, 4.18))
-    arrow(axes, (6.1, 3.48), (6.34, 3.22))
-    axes.plot((4.55, 4.55), (3.12, 3.38), color=COLOURS["text"], linestyle=":")
-    axes.text(4.65, 3.25, "inside", fontsize=9.5, va="center")
+    line = 2.85  # the way of the text
+    room("00", "welcome", "both boxes closed", (0.85, 3.7))
+    thing("text", (0.32, line), 0.54)
+    room("01", "tokenization", "text into ids", (1.7, line))
+    thing("ids", (2.97, line), 0.42)
+    room("02", "forward pass", "ids into scores", (4.25, line))
+    room("03", "attention", "tokens look back", (4.25, 1.95))
+    thing("scores", (5.66, line), 0.68)
+    room("04", "classification", "scores into a label", (7.1, 3.28))
+    room("05", "generation", "token after token", (7.1, 2.42))
+    for start, end in ((0.6, 0.88), (2.52, 2.75), (3.19, 3.43), (5.07, 5.31)):
+        arrow(axes, (start, line), (end, line))
+    arrow(axes, (6.01, line + 0.1), (6.28, line + 0.36))
+    arrow(axes, (6.01, line - 0.1), (6.28, line - 0.36))
+    axes.plot((4.25, 4.25), (2.26, 2.54), color=COLOURS["text"], linestyle=":")
+    axes.text(4.33, 2.4, "inside", fontsize=9.5, va="center")
     # generation goes round: its token joins the ids
-    axes.plot((7.1, 7.1, 3.2), (2.83, 2.2, 2.2), color=COLOURS["key"], linewidth=1.4)
-    arrow(axes, (3.2, 2.2), (3.2, 3.48), colour="key")
+    axes.plot((7.1, 7.1, 2.97), (2.11, 1.45, 1.45), color=COLOURS["key"], linewidth=1.4)
+    arrow(axes, (2.97, 1.45), (2.97, line - 0.21), colour="key")
     words = "the new token joins the others, and the next round begins"
-    axes.text(5.15, 2.12, words, fontsize=9.5, color=COLOURS["key"], ha="center", va="top")
+    axes.text(5.05, 1.38, words, fontsize=9.5, color=COLOURS["key"], ha="center", va="top")
     below = (
-        ("06", "encoder-decoder", "one model reads,\na second one writes"),
-        ("07", "fine-tuning", "examples change\nthe model"),
-        ("08", "running models", "any size,\nany machine"),
+        ("06", "encoder-decoder", "one reads, one writes"),
+        ("07", "fine-tuning", "examples change it"),
+        ("08", "running models", "size, speed, memory"),
     )
-    for (number, name, words), x in zip(below, (1.3, 3.95, 6.6), strict=True):
-        room(number, name, (x, 1.2))
-        axes.text(x, 0.8, words, fontsize=9.5, ha="center", va="top")
+    axes.text(0.04, 0.55, "and then", fontsize=9.5, va="center")
+    for (number, name, gloss), x in zip(below, (1.7, 4.25, 7.1), strict=True):
+        room(number, name, gloss, (x, 0.55))
     return figure
 
 
@@ -406,40 +522,47 @@ def decoder(layers: int, hidden: int, vocabulary: int) -> Picture:
         f"A text's way through the model: ids, embed_tokens, {layers} layers one after the other, "
         f"norm, lm_head, {vocabulary:,} logits a token. Between the layers a token is a vector of "
         f"{hidden} numbers. Inside a layer this vector runs straight through. Twice something is "
-        "computed from it, normed first, and added to it: self_attn, which looks at the other "
-        "tokens, then mlp, which does not."
+        "computed from it, brought to a standard length first, and added to it: self_attn, which "
+        "looks at the tokens before, then mlp, which works on each token alone."
     )
     figure, axes = drawing("large", alt=alt)
-    figure.set_figheight(4.5)  # no empty bands above and below
-    axes.set(xlim=(0, 7.9), ylim=(0, 4.4))
+    figure.set_figheight(4.7)  # no empty bands above and below
+    axes.set(xlim=(0, 7.9), ylim=(0, 4.6))
     stops = [
-        ("ids", 0.35, 0.55), ("embed_tokens", 1.65, 1.3), (f"{layers} layers", 3.5, 1.3),
-        ("norm", 4.95, 0.75), ("lm_head", 6.1, 0.9), ("logits", 7.4, 0.75),
+        ("ids", 0.35, 0.55), ("embed_tokens", 1.52, 1.25), (f"{layers} layers", 3.75, 1.1),
+        ("norm", 5.0, 0.7), ("lm_head", 6.15, 0.9), ("logits", 7.4, 0.75),
     ]  # fmt: skip
     for (_, x, width), (_, following, wide) in pairwise(stops):
-        arrow(axes, (x + width / 2, 3.6), (following - wide / 2, 3.6))
+        arrow(axes, (x + width / 2, 3.8), (following - wide / 2, 3.8))
     for name, x, width in stops:
         inks = {"ids": "text", "logits": "text", f"{layers} layers": "key"}
-        box(axes, (x, 3.6), name, width=width, height=0.5, colour=inks.get(name, "probability"))
-    for text, x in ((f"{hidden} numbers\na token", 2.58), (f"{vocabulary:,}\na token", 7.4)):
-        axes.text(x, 3.98, text, ha="center", va="bottom", fontsize=9)
+        box(axes, (x, 3.8), name, width=width, height=0.5, colour=inks.get(name, "probability"))
+    # what travels stands on its arrow, or above its box
+    axes.text(2.67, 3.86, f"{hidden} numbers", ha="center", va="bottom", fontsize=9)
+    axes.text(2.67, 3.74, "a token", ha="center", va="top", fontsize=9)
+    for text, x in (("to a standard\nlength", 5.0), (f"{vocabulary:,}\na token", 7.4)):
+        axes.text(x, 4.12, text, ha="center", va="bottom", fontsize=9)
     # one layer, opened
-    for corner, x in ((2.85, 0.15), (4.15, 7.75)):
-        axes.plot((corner, x), (3.34, 2.9), color=COLOURS["key"], linestyle=":")
-    frame = mpl.patches.Rectangle((0.15, 0.1), 7.6, 2.8, fill=False, edgecolor=COLOURS["key"])
+    for corner, x in ((3.2, 0.15), (4.3, 7.75)):
+        axes.plot((corner, x), (3.54, 3.1), color=COLOURS["key"], linestyle=":")
+    frame = mpl.patches.Rectangle((0.15, 0.1), 7.6, 3.0, fill=False, edgecolor=COLOURS["key"])
     axes.add_patch(frame)
-    axes.text(0.3, 2.68, "one layer", color=COLOURS["key"], va="center", fontweight="bold")
+    style: dict[str, Any] = {"va": "center", "ha": "right", "fontweight": "bold"}
+    axes.text(7.6, 2.88, "one layer", color=COLOURS["key"], **style)
     stream = 0.6
     arrow(axes, (0.35, stream), (7.6, stream))
     axes.text(0.35, stream - 0.13, "the vector that goes from layer to layer", va="top", fontsize=9)
+    attention = "self-attention:\nlooks at the tokens before"
+    perceptron = "multilayer perceptron:\nworks on each token alone"
     blocks = (
-        (0.75, "input_layernorm", 1.62, "self_attn", "looks at the tokens before", "attention"),
-        (4.2, "post_attention_layernorm", 2.3, "mlp", "works on each token alone", "value"),
+        (0.75, "input_layernorm", 1.62, "self_attn", attention, "attention"),
+        (4.2, "post_attention_layernorm", 2.3, "mlp", perceptron, "value"),
     )
     for left, norm, width, name, says, ink in blocks:
         plus = left + 2.85
         middle = left + width / 2
         arrow(axes, (middle, stream), (middle, 1.1))
+        axes.text(middle + 0.1, 0.88, "to a standard length", va="center", fontsize=9)
         box(axes, (middle, 1.32), norm, width=width, height=0.4, colour="text", size=9.5)
         arrow(axes, (middle, 1.54), (middle, 1.85))
         box(axes, (middle, 2.1), name, width=1.25, height=0.46, colour=ink, filled=True)

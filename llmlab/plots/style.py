@@ -12,6 +12,7 @@ import numpy as np
 from cycler import cycler
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 from PIL import Image
 
 from llmlab.errors import LabError
@@ -76,7 +77,11 @@ class Picture(Figure):
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         """PNG, the same PNG as `<img alt=…>`, and the alt text as text/plain."""
         drawn, small = io.BytesIO(), io.BytesIO()
-        self.savefig(drawn, format="png")
+        # As wide as it was made, and as high as what is drawn: no empty bands above and below.
+        self.draw_without_rendering()
+        inked = self.get_tightbbox()
+        band = Bbox.from_extents(0, inked.y0 - 0.08, self.get_figwidth(), inked.y1 + 0.08)
+        self.savefig(drawn, format="png", bbox_inches=band)
         # 256 colours instead of millions: nobody sees the difference, and the notebook, which
         # holds each picture twice, stays about a third as large.
         colours = Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE)
@@ -123,6 +128,17 @@ def in_words(number: float) -> str:
         if number >= unit:
             return f"{number / unit:.3g} {name}"
     return f"{number:,.0f}"
+
+
+def in_digits(number: float, digits: int = 3) -> str:
+    """A number with so many digits after the point; one too small for them is not called zero.
+
+    >>> in_digits(0.25), in_digits(0.0002), in_digits(0)
+    ('0.250', '<0.001', '0.000')
+    """
+    if 0 < number < 0.5 * 10**-digits:
+        return f"<{10**-digits:.{digits}f}"
+    return f"{number:.{digits}f}"
 
 
 def ink_on(background: Any) -> str:
