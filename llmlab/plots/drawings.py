@@ -419,7 +419,7 @@ def timeline(
         wide = text_width(text, letters) * figure.dpi * (1.15 if bold else 1.0)
         away = 14 if bold else 9
         spots = [(away, 0), (-away - 4 - wide, 0), (-wide / 2, 16), (-wide / 2, -16)]
-        spots += [(2, 16), (2, -16), (2, 27), (2, -27), (2, 38), (2, -38)]
+        spots += [(2, 16), (2, -16), (2, 32), (2, -32), (2, 44), (2, -44)]
         for dx, dy in spots:  # the first place where the label covers nothing
             left, bottom, right, top = x + dx, y + dy - 8, x + dx + wide, y + dy + 8
             free = all(right < a or c < left or top < b or d < bottom for a, b, c, d in boxes)
