@@ -11,6 +11,7 @@ from PIL import Image
 
 from llmlab import LabError
 from tests.tools import browser
+from tests.tools.notebooks import execute
 
 pytestmark = pytest.mark.browser
 
@@ -174,6 +175,18 @@ def test_views_react_and_read_in_both_themes(tmp_path):
             assert all(drawn(output) for output in shown)
             assert min(output.evaluate(CONTRAST) for output in shown) >= 4.5
         assert (page.errors(), page.problems, page.outside) == (0, [], [])
+
+
+def test_a_stored_answer_is_folded_until_the_guess_cell_runs(tmp_path):
+    cells = ["guess = None  # your number\nprint('the answer is', 41 + 1)", "print('no secret')"]
+    path = write(tmp_path / "guess.ipynb", cells)
+    execute(Path(path))
+    with browser.notebook(path, tmp_path / "state") as page:
+        answer = outputs(page).filter(has_text="the answer is 42")
+        assert outputs(page).filter(has_text="no secret").is_visible()
+        assert answer.count() == 0 or not answer.is_visible()
+        page.run_all()
+        assert answer.is_visible()
 
 
 def test_a_javascript_error_and_an_outside_address_are_seen(tmp_path):

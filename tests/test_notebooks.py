@@ -419,6 +419,16 @@ def test_normal_form():
     assert normal(now) == text
 
 
+def test_a_stored_answer_is_folded_where_a_guess_is_asked_for():
+    """And only there: what somebody folded by hand is unfolded again."""
+    nb = made()
+    nb.cells += [new_code_cell("x = 1\nguess = None  # your number\nx"), new_code_cell("guess")]
+    nb.cells[-1].metadata = nbformat.from_dict({"jupyter": {"outputs_hidden": True}})
+    asks, other = code_cells(nbformat.reads(normal(nb), as_version=4))[-2:]
+    assert asks.metadata == {"jupyter": {"outputs_hidden": True}}
+    assert other.metadata == {}
+
+
 def test_cells_without_an_id_get_one_that_stays():
     nb = made()
     nb.cells[0].id = nb.cells[1].id = ""

@@ -98,19 +98,22 @@ def normal(nb: nbformat.NotebookNode) -> str:
     """The text of a notebook in its one normal form, so that a diff shows what changed.
 
     Execution counts 1…n, no state of widgets, no times, no versions, kept or derived cell ids,
-    neighbouring stream outputs merged, nbformat's own indent, a newline at the end.
+    neighbouring stream outputs merged, nbformat's own indent, a newline at the end. A cell that
+    asks for a guess has its outputs folded: JupyterLab unfolds them when the cell is run.
     """
     cells, count, ids = [], 0, set()
     for cell in nb.cells:
         new = {
             "cell_type": cell.cell_type,
             "id": _id(cell, ids),
-            "metadata": {k: v for k, v in cell.metadata.items() if k in ("tags", "jupyter")},
+            "metadata": {"tags": cell.metadata.tags} if cell.metadata.get("tags") else {},
             "source": cell.source,
         }
         if cell.cell_type == "code":
             count += 1
             new |= {"execution_count": count, "outputs": _normal_outputs(cell.outputs, count)}
+            if re.search(r"^guess = None\b", cell.source, re.M):
+                new["metadata"]["jupyter"] = {"outputs_hidden": True}
         if cell.get("attachments"):
             new["attachments"] = cell.attachments
         cells.append(new)
