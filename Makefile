@@ -6,7 +6,7 @@ TORCH ?=
 # One thread: on a shared machine it is several times faster, and the numbers are steadier.
 TEST_ENV := OMP_NUM_THREADS=1 TQDM_DISABLE=1
 
-.PHONY: help lab fetch test test-all test-slow test-browser notebooks badges bench shots clean
+.PHONY: help lab fetch test test-all test-slow test-browser notebooks badges bench clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1	/' | expand -t 16

@@ -99,7 +99,7 @@ def _libraries() -> list[Check]:
         if found and wanted.contains(found, prereleases=True):
             checks.append(Check(package, found))
         else:
-            advice = f"Install a version that fits: `pip install '{package}{wanted}'`."
+            advice = f'Install a version that fits: `pip install "{package}{wanted}"`.'
             checks.append(Check(package, found or "missing", PROBLEM, advice))
     in_colab = "COLAB_RELEASE_TAG" in os.environ
     lab = _version("jupyterlab")
@@ -202,7 +202,7 @@ def _disk() -> Check:
             "LLMLAB_HOME to a folder on a larger disk."
         )
         return Check("disk", found, PROBLEM, advice)
-    if needed and not os.access(existing, os.W_OK):
+    if needed and not (existing.is_dir() and os.access(existing, os.W_OK)):
         advice = "Set LLMLAB_HOME to a folder that you may write to: the models are fetched there."
         return Check("disk", f"{existing} can't be written to", PROBLEM, advice)
     return Check("disk", found)

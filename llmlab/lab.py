@@ -191,7 +191,8 @@ def find(notebook: str | None = None) -> tuple[Path, str]:
     Raises:
         LabError: there is no such notebook, or no folder `notebooks/`.
     """
-    if notebook is not None and (path := Path(notebook)).is_file():
+    path = Path(notebook or FIRST)
+    if notebook and path.suffix == ".ipynb" and path.is_file():
         path = path.resolve()
         house = next((p for p in path.parents if (p / FIRST).is_file()), path.parent)
         return house, path.relative_to(house).as_posix()
@@ -202,13 +203,17 @@ def find(notebook: str | None = None) -> tuple[Path, str]:
             "The notebooks are not here: pip installs the package without them. Get the whole "
             f"course with `git clone {_repository()}`, then run `make lab` in that folder."
         )
-    name = FIRST if notebook is None else notebook.removesuffix(".ipynb") + ".ipynb"
+    name = notebook.removesuffix(".ipynb") + ".ipynb" if notebook else FIRST
     if (folder / name).is_file():
         return folder, name
-    there = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("[0-9a-z]*.ipynb"))
-    near = get_close_matches(name, there, n=1, cutoff=0.3)
+    there = sorted(
+        file.relative_to(folder).with_suffix("").as_posix()
+        for file in folder.rglob("*.ipynb")
+        if ".ipynb_checkpoints" not in file.parts
+    )
+    near = get_close_matches(name.removesuffix(".ipynb"), there, n=1)
     listed = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(there)}."
-    raise LabError(f"No notebook {name} in {folder}. {listed}")
+    raise LabError(f"No notebook {notebook!r} in {folder}. {listed}")
 
 
 def _repository() -> str:
@@ -219,6 +224,8 @@ def _repository() -> str:
 
 def _port(port: int | None) -> int:
     """A free port: the one asked for, else the first from 8888 on; 0 means any."""
+    if port is not None and not 0 <= port <= 65535:
+        raise LabError(f"There is no port {port}: choose one from 1024 to 65535, or 0 for any.")
     for candidate in range(8888, 8988) if port is None else [port]:
         with socket.socket() as probe:
             if sys.platform != "win32":  # a server that has just ended still holds its port

@@ -3,6 +3,8 @@
 import os
 import random
 
+from llmlab.errors import LabError
+
 
 def setup(seed: int = 0) -> None:
     """Make this session repeatable and quiet: seeds, number formats, one look for pictures.
@@ -12,13 +14,18 @@ def setup(seed: int = 0) -> None:
     differ on every run) and the Hub's telemetry. Nothing is downloaded.
 
     Args:
-        seed: where the random numbers start. Any whole number; the stored outputs use 0.
+        seed: where the random numbers start: 0 (as for the stored outputs) to 4294967295.
+
+    Raises:
+        LabError: the seed is no such number.
 
     >>> setup()
     llmlab is ready. Random numbers start from seed 0.
     """
+    if not isinstance(seed, int) or not 0 <= seed < 2**32:  # what NumPy takes
+        raise LabError(f"A seed is a whole number from 0 to {2**32 - 1}, and {seed!r} is not.")
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-    # bertviz and tokenizers complain about forked processes otherwise
+    # tokenizers complains at every fork otherwise, also at that of a `!` line
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     # Slow imports stand here and not at the top: `import llmlab` must not cost them.
     import numpy

@@ -153,7 +153,8 @@ def test_a_comparison_of_ones_own_that_stops_counts_as_wrong(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("number", "hint"), [("99.11", "Did you mean '99.1'?"), ("9", "numbered like '01.3'")]
+    ("number", "hint"),
+    [("99.11", "Did you mean '99.1'?"), ("9", "numbered like '01.3'"), (1.3, "numbered like")],
 )
 def test_an_unknown_number_is_an_error_that_helps(number, hint):
     with pytest.raises(LabError, match=f"no exercise '{number}'") as error:

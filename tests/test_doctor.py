@@ -1,5 +1,6 @@
 """The doctor: what it finds, that it never fails, and that it says what to do."""
 
+import os
 import socket
 import time
 
@@ -7,7 +8,7 @@ import pytest
 
 import llmlab
 from llmlab import doctor
-from llmlab.models import store
+from llmlab.models import download, store
 
 ALWAYS = [
     *["Python", "torch", "transformers", "ipywidgets", "jupyterlab", "device", "memory", "disk"],
@@ -45,15 +46,16 @@ def test_the_report_of_a_machine_that_is_ready():
 
 def test_missing_models_are_a_problem_with_an_advice(tmp_path, monkeypatch):
     monkeypatch.setenv("LLMLAB_HOME", str(tmp_path))
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
-    doctor_index = llmlab.models.download.pip_settings
-    doctor_index.cache_clear()
+    monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "")
+    download.pip_settings.cache_clear()
     report = doctor.report()
-    doctor_index.cache_clear()
+    download.pip_settings.cache_clear()
     row = line(report, "model smollm2-135m")
     assert (row["found"], row["status"]) == ("not here", "problem")
     assert line(report, "LLMLAB_HOME")["found"] == f"{tmp_path} (set)"
-    assert line(report, "package index")["status"] in ("ok", "note")
+    assert line(report, "package index")["found"] == "out of reach"
     assert doctor.verdict(report) == (
         "Not ready. Fetch the models while there is a network: `llmlab fetch --all`."
     )
@@ -75,6 +77,12 @@ def test_a_folder_that_cannot_be_written_to_is_a_problem_only_while_a_model_is_m
     assert doctor._disk().status == "ok"
     monkeypatch.setenv("LLMLAB_HOME", str(tmp_path))
     assert "Set LLMLAB_HOME to a folder that you may write to" in doctor._disk().advice
+
+
+def test_a_file_in_the_place_of_the_models_folder_is_a_problem(tmp_path, monkeypatch):
+    (tmp_path / "home").write_text("in the way")
+    monkeypatch.setenv("LLMLAB_HOME", str(tmp_path / "home"))
+    assert doctor._disk().status == "problem"
 
 
 def test_no_network_is_a_note_and_costs_little_time(monkeypatch):
@@ -147,7 +155,7 @@ def test_an_old_library_is_a_problem(monkeypatch):
     assert torch.status == "ok"  # a local build counts as its version
     assert (transformers.found, transformers.status) == ("4.57.0", "problem")
     assert transformers.advice == (
-        "Install a version that fits: `pip install 'transformers<6,>=5.10'`."
+        'Install a version that fits: `pip install "transformers<6,>=5.10"`.'
     )
     assert (jupyterlab.found, jupyterlab.status) == ("missing", "note")
     monkeypatch.setenv("COLAB_RELEASE_TAG", "release")

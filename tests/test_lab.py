@@ -173,8 +173,19 @@ def test_without_a_checkout_says_how_to_get_the_notebooks(tmp_path, monkeypatch)
 
 def test_a_misspelt_notebook_names_the_nearest(course, monkeypatch):
     monkeypatch.setattr(lab, "__file__", "/nowhere/llmlab/lab.py")
-    with pytest.raises(LabError, match=r"Did you mean 01_tokenization\.ipynb"):
+    with pytest.raises(LabError, match=r"No notebook '01_tokenisation' .* mean 01_tokenization\?"):
         lab.find("01_tokenisation")
+
+
+def test_a_name_unlike_any_other_lists_the_notebooks_and_not_their_checkpoints(course, monkeypatch):
+    monkeypatch.setattr(lab, "__file__", "/nowhere/llmlab/lab.py")
+    checkpoints = course / ".ipynb_checkpoints"
+    checkpoints.mkdir()
+    (checkpoints / "00_welcome-checkpoint.ipynb").write_text("{}")
+    (course / "notes.md").write_text("no notebook")
+    for name in ["zzz", str(course / "notes.md")]:
+        with pytest.raises(LabError, match=r"There are: 00_welcome, 01_tokenization\.$"):
+            lab.find(name)
 
 
 def test_a_taken_port_and_a_missing_jupyterlab_are_sentences(course, monkeypatch):
@@ -183,6 +194,9 @@ def test_a_taken_port_and_a_missing_jupyterlab_are_sentences(course, monkeypatch
         other.listen()
         port = other.getsockname()[1]
         with pytest.raises(LabError, match=f"Port {port} is taken"), lab.running(None, port):
+            pass
+    for port in (-1, 65536):
+        with pytest.raises(LabError, match=f"no port {port}: "), lab.running(None, port):
             pass
     monkeypatch.setattr(lab.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(LabError, match="pip install"), lab.running(None, 0):

@@ -428,7 +428,8 @@ def test_a_hub_id_works_offline_when_it_is_complete_in_the_hubs_cache(
     [
         ("gtp2", "gpt2"),
         ("smollm2-135", "smollm2-135m"),
-        ("miniLM", "minilm"),
+        ("MiniLM", "minilm"),
+        ("SmolLM2-135M", "smollm2-135m"),
         ("bert-base-uncase", "bert-base-uncased"),
     ],
 )
@@ -445,6 +446,13 @@ def test_a_misspelt_name_suggests_the_nearest(name, meant):
 def test_a_name_unlike_any_other_gets_no_suggestion(name):
     with pytest.raises(LabError, match=r"^No model .* here. Models that work offline: "):
         llmlab.models.path(name)
+
+
+@pytest.mark.parametrize("name", [None, 3, ["minilm"]])
+def test_what_is_no_name_at_all_is_said(name):
+    for function in (llmlab.models.path, llmlab.models.fetch):
+        with pytest.raises(LabError, match=r"^No model .* here\."):
+            function(name)
 
 
 def test_fetch_of_a_hub_id_says_how_to_get_it():

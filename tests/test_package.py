@@ -3,17 +3,24 @@
 import ast
 import fnmatch
 import importlib.metadata
+import itertools
+import re
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 import llmlab
+from llmlab import cli
+from llmlab.models.catalogue import all_models
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = Path(llmlab.__file__).parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+README = (ROOT / "README.md").read_text("utf-8")
 
 
 def test_importing_is_quick_and_loads_no_heavy_library():
@@ -32,6 +39,13 @@ def test_importing_is_quick_and_loads_no_heavy_library():
     assert heavy & set(modules) == set()
 
 
+def imported(node):
+    """The modules that a piece of code imports."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    return [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+
+
 @pytest.mark.parametrize("name", llmlab.__all__)
 def test_every_public_name_is_there(name):
     assert getattr(llmlab, name).__doc__
@@ -44,10 +58,72 @@ def test_a_misspelt_name_is_told_what_there_is():
 
 
 def test_the_version_stands_in_one_place_twice():
-    """In pyproject.toml for pip, in the package for the reader: the same."""
-    text = (ROOT / "pyproject.toml").read_text("utf-8")
-    assert tomllib.loads(text)["project"]["version"] == llmlab.__version__
+    """In pyproject.toml for pip, in the package for the reader (and in CITATION.cff): the same."""
+    assert PROJECT["version"] == llmlab.__version__
     assert importlib.metadata.version("llmlab") == llmlab.__version__
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
+    assert citation["version"] == llmlab.__version__
+
+
+# ---- the README: what it says can be checked ----------------------------------------------------
+
+
+def table(heading):
+    """The cells of the rows of the table below a heading of the README."""
+    section = README.split(f"# {heading}\n", 1)[1].split("\n#", 1)[0]
+    rows = [line.strip("| ").split(" | ") for line in section.splitlines() if line[:1] == "|"]
+    return rows[2:]
+
+
+def test_every_place_that_the_readme_points_to_is_there():
+    places = [p for p in re.findall(r"\]\(([^)\s]+)\)", README) if "://" not in p]
+    assert places[0].endswith(".png")  # it opens with what one will see
+    missing = [place for place in places if not (ROOT / place).is_file()]
+    assert missing == []
+
+
+def test_the_readme_calls_only_verbs_that_there_are():
+    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    assert set(re.findall(r"(?:`|=\S+ |^)make ([a-z-]+)", README, re.M)) <= set(targets)
+    verbs = {command.name or command.callback.__name__ for command in cli.app.registered_commands}
+    assert set(re.findall(r"llmlab (fetch|doctor|models|lab)\b", README)) == verbs
+
+
+def test_the_readme_says_of_each_dependency_why():
+    extras = PROJECT["optional-dependencies"].values()
+    lines = [*PROJECT["dependencies"], *itertools.chain(*extras)]
+    told = [name for row in table("Why each dependency is there") for name in row[0].split(", ")]
+    assert sorted(told) == sorted(re.match(r"[\w-]+", line)[0] for line in lines)
+
+
+def test_the_readme_lists_the_models_as_the_catalogue_has_them():
+    rows = {name.strip("`"): (size, licence) for name, _, size, licence in table("The models")}
+    assert rows == {
+        model.name: (f"{model.download_bytes / 1e6:.{0 if model.download_bytes > 1e6 else 1}f} MB",
+                     model.licence)
+        for model in all_models().values()
+    }  # fmt: skip
+
+
+def test_the_readme_lists_the_notebooks():
+    listed = [re.search(r"\((.*)\)", row[0])[1] for row in table("The notebooks")]
+    assert listed == [f"notebooks/{path.name}" for path in sorted(ROOT.glob("notebooks/*.ipynb"))]
+
+
+# ---- the rooms ----------------------------------------------------------------------------------
+
+
+def test_the_dependencies_are_what_the_package_imports():
+    """Each of them, not only what comes along with another library: that one may drop it."""
+    other_names = {"PIL": "pillow", "pypi_simple": "pypi-simple"}
+    # Python's own, ours, and what requests and matplotlib are made of
+    free = {*sys.stdlib_module_names, "llmlab", "urllib3", "cycler"}
+    found = set()
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            found |= {name.split(".")[0] for name in imported(node)}
+    named = {re.match(r"[\w-]+", line)[0] for line in PROJECT["dependencies"]}
+    assert {other_names.get(name, name) for name in found - free} == named
 
 
 def test_only_plots_and_views_draw():
@@ -56,9 +132,7 @@ def test_only_plots_and_views_draw():
         if {"plots", "views"} & set(path.parts):
             continue
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            assert not {name.split(".")[0] for name in names} & drawing, path
+            assert not {name.split(".")[0] for name in imported(node)} & drawing, path
 
 
 def test_the_house_has_only_its_rooms():

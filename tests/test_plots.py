@@ -9,6 +9,7 @@ import re
 import matplotlib as mpl
 import numpy as np
 import pytest
+import torch
 from matplotlib import pyplot
 from matplotlib.colors import to_rgb
 from matplotlib.text import Text
@@ -167,6 +168,36 @@ def test_a_heatmap_needs_a_matrix():
         plots.heatmap([1, 2, 3], alt="a row")
 
 
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda: plots.bars(["a", "b"], [1]), "2 places but 1 values: give one for each"),
+        (lambda: plots.bars(["a", "b"], torch.rand(1, 2)), r"take one row, such as values\[0\]"),
+        (lambda: plots.bars(["a"], ["high"]), "needs a list of numbers"),
+        (lambda: plots.bars(["a"], 1), "needs a list of numbers"),
+        (lambda: plots.bars(["a"], [1], colour="red"), "No colour 'red': .* There are query, key,"),
+        (lambda: plots.token_bars(["a"], [1, 2]), "1 places but 2 values"),
+        (lambda: plots.curves([0, 1], {"loss": [1]}, alt="x"), "2 places but 1 values"),
+        (lambda: plots.heatmap([[1], [1, 2]], alt="x"), "as many in each row"),
+        (lambda: plots.heatmap([[]], alt="x"), r"this has shape \(1, 0\)"),
+        (lambda: plots.heatmap([[1, 2]], ["a", "b"], alt="x"), "1 rows but 2 labels"),
+        (lambda: plots.heatmap([[1, 2]], columns=["a"], alt="x"), "2 columns but 1 labels"),
+        (lambda: plots.picture("huge", alt="x"), "No size 'huge'. There are: small, wide, large"),
+    ],
+)
+def test_mistakes_are_answered_in_words(call, sentence):
+    with pytest.raises(LabError, match=sentence):
+        call()
+
+
+def test_tensors_are_taken_as_a_model_gives_them():
+    """With gradients, in bfloat16: no warning, no call of detach in the student's cell."""
+    for tensor in (torch.rand(2, 2, requires_grad=True), torch.rand(2, 2).bfloat16()):
+        plots.heatmap(tensor, alt="x")
+        plots.bars(["a", "b"], tensor[0])
+        plots.curves([0, 1], {"a": tensor[0]}, alt="x")
+
+
 def test_pictures_are_unknown_to_pyplot_and_leave_its_settings():
     before = dict(mpl.rcParams)
     DRAWN["bars"]()
@@ -249,6 +280,7 @@ def test_colours_with_a_meaning_stay_apart_for_the_colour_blind(blindness):
 
 
 def test_pictures_say_by_themselves_what_they_show():
+    assert plots.bars(["a", "b"], {"a": 1, "b": 0}.values()).alt == "a 1.000, b 0.000"
     assert DRAWN["next token"]().alt == "After 'I put it': 'in' 0.700, '$' 0.200"
     assert DRAWN["token bars"]().alt == "p The 0.100, sun 0.200, sets 1.000. Marked: sets"
     told = "The sun is → tokenizer → 504 3575 314 → model → a probability for every id: "

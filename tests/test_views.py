@@ -3,6 +3,7 @@
 Coloured tokens have a test of their own.
 """
 
+import functools
 import os
 import random
 import subprocess
@@ -14,6 +15,7 @@ import pandas
 import pytest
 import torch
 import transformers
+from matplotlib.figure import Figure
 
 import llmlab
 from llmlab import LabError, plots
@@ -67,6 +69,7 @@ def test_a_panel_is_a_widget_with_a_sentence_in_its_place():
         (pandas.DataFrame({"token": ["a"]}), "<td>a</td>"),
         (1.5, "<pre>1.5</pre>"),
         (["a"], "<pre>[&#x27;a&#x27;]</pre>"),
+        (Figure(), "<pre>Figure(640x480)</pre>"),
         (plots.bars(["a"], [1], alt="a is 1"), '<img alt="a is 1"'),
     ],
 )
@@ -95,8 +98,15 @@ def test_controls_may_be_lists_and_widgets_and_nothing_else():
     menu = live(shout, text=["one", "two"])
     assert isinstance(menu.panel.children[0], ipywidgets.Dropdown)
     assert shown(live(shout, text=ipywidgets.Textarea("long"))) == "<pre>LONG</pre>"
-    with pytest.raises(LabError, match="No widget suits text=None"):
-        live(shout, text=None)
+    for odd in (None, (3, 1), (1, 2, 3, 4)):
+        with pytest.raises(LabError, match="No widget suits text="):
+            live(shout, text=odd)
+
+
+def test_a_panel_needs_a_function_and_takes_every_kind():
+    with pytest.raises(LabError, match="needs the function itself, not 'ABC'"):
+        live(shout("abc"), text="abc")
+    assert live(functools.partial(shout, times=2), text="a").text.endswith("function(text='a')")
 
 
 # ---- prediction --------------------------------------------------------------------------------
@@ -144,6 +154,12 @@ def test_setup_makes_the_session_repeatable(capsys):
         "llmlab is ready. Random numbers start from seed 0.",
         "llmlab is ready. Random numbers start from seed 1.",
     ]
+
+
+@pytest.mark.parametrize("seed", ["zero", None, 0.5, -1, 2**32])
+def test_a_seed_that_is_none_is_said(seed):
+    with pytest.raises(LabError, match="A seed is a whole number from 0 to 4294967295"):
+        llmlab.setup(seed)
 
 
 def test_setup_makes_the_session_quiet():

@@ -183,7 +183,9 @@ def test_odd_values_do_not_break_it():
     assert "a (inf) | b (1)" in view.text
 
 
-@pytest.mark.parametrize("make", [list, tuple, numpy.array, torch.tensor])
+@pytest.mark.parametrize(
+    "make", [list, tuple, numpy.array, torch.tensor, lambda row: [torch.tensor(n) for n in row]]
+)
 def test_ids_and_values_come_as_lists_arrays_or_tensors(make):
     view = tokens(("a", "b"), make([0.5, 1.0]), ids=make([7, 8]))
     assert [box["title"] for box in boxes(view)] == ["id 7, value 0.5", "id 8, value 1"]
@@ -199,6 +201,10 @@ def test_ids_and_values_come_as_lists_arrays_or_tensors(make):
         (lambda: tokens(["a", "b"], ids=[1, 2, 3]), "2 tokens but 3 ids"),
         (lambda: tokens(["a", "b"], ids=torch.tensor([[1, 2]])), "ids[0]"),
         (lambda: tokens(["a"], torch.tensor(0.5)), "one number a token"),
+        (lambda: tokens(["a"], 0.5), "one number a token"),
+        (lambda: tokens(["a", "b"], [None, 0.5]), "float('nan') where"),
+        (lambda: tokens(["a"], ["high"]), "one number a token"),
+        (lambda: tokens(None), "a list of tokens, not a NoneType"),
     ],
 )
 def test_mistakes_are_answered_in_words(call, words):

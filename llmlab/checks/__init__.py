@@ -138,7 +138,8 @@ def find(exercise: str) -> Exercise:
     Raises:
         LabError: there is none; the message lists the nearest.
     """
-    module = _NOTEBOOKS.get(str(exercise)[:2])
+    exercise = str(exercise)
+    module = _NOTEBOOKS.get(exercise[:2])
     known: dict[str, Exercise] = importlib.import_module(module).EXERCISES if module else {}
     if exercise in known:
         return known[exercise]
@@ -147,7 +148,7 @@ def find(exercise: str) -> Exercise:
             f"There is no exercise {exercise!r}. Exercises are numbered like '01.3': the notebook, "
             f"a point, the exercise. Notebooks with exercises: {', '.join(_NOTEBOOKS)}."
         )
-    near = get_close_matches(str(exercise), known, n=1)
+    near = get_close_matches(exercise, known, n=1)
     hint = f"Did you mean {near[0]!r}? " if near else ""
     raise LabError(f"There is no exercise {exercise!r}. {hint}There are: {', '.join(known)}.")
 

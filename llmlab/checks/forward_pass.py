@@ -295,6 +295,9 @@ def _norm_mistakes() -> dict[str, Any]:
         if also:
             found[also] = partial(_norm, tiny=tiny)
         for message, options in _NORM_MISTAKES.items():
+            no_root = options.get("spread") == "no root" and tiny == "outside"
+            if also and ("dim" in options or no_root):
+                continue  # there the place of the tiny number makes no difference
             whole = f"{message} And {also}" if also else message
             found[whole] = partial(_norm, tiny=tiny, **options)
     found["an axis got lost: a mean takes (batch, sequence, hidden) to (batch, sequence), and the "

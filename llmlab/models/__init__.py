@@ -41,6 +41,8 @@ def path(name: str) -> str:
     Raises:
         LabError: there is no such model, or it could not be fetched. Says what to do.
     """
+    if not isinstance(name, str | os.PathLike):
+        raise LabError(_no_model(name))
     name = os.fspath(name)
     if name in all_models():
         variable = replacement(all_models()[name])
@@ -57,8 +59,8 @@ def fetch(name: str, *, again: bool = False) -> str:
     Raises:
         LabError: there is no such model, or it could not be fetched. Says what to do.
     """
-    if name not in all_models():
-        if _is_hub_id(name):
+    if name not in names():
+        if isinstance(name, str) and _is_hub_id(name):
             raise LabError(
                 f"{name!r} is a model on the Hugging Face Hub: `hf download {name}` gets it, and "
                 f"then models.path({name!r}) works offline. `fetch` gets: {', '.join(names())}."
@@ -137,10 +139,10 @@ def _in_hub_cache(hub_id: str) -> str | None:
     return str(folder) if all(one_of & here for one_of in needed) else None
 
 
-def _no_model(name: str) -> str:
+def _no_model(name: object) -> str:
     """What to say to a name that nothing has."""
-    known = [*names(), *HUB_IDS_WITHOUT_OWNER]
-    near = difflib.get_close_matches(name, known, n=1)
+    known = [*names(), *HUB_IDS_WITHOUT_OWNER]  # all in small letters
+    near = difflib.get_close_matches(str(name).lower(), known, n=1)
     suggestion = f" Did you mean {near[0]!r}?" if near else ""
     return (
         f"No model {name!r} here.{suggestion} Models that work offline: {', '.join(names())}. "

@@ -17,6 +17,7 @@ from urllib.request import url2pathname
 import pypi_simple
 import requests
 from requests.adapters import BaseAdapter, HTTPAdapter
+from requests.exceptions import ChunkedEncodingError
 from tqdm.auto import tqdm
 from urllib3.util import Retry
 
@@ -192,13 +193,10 @@ def _download(session: requests.Session, url: str, to: Path, file: File) -> None
                         if done > file.bytes:
                             raise SourceFailed(_not_the_file(file, "it is longer"))
                 break
-            except (requests.ConnectionError, requests.Timeout, _Broken):
+            except (requests.ConnectionError, requests.Timeout, ChunkedEncodingError):
                 if not done or attempt == TRIES:
                     raise
     _check(file, done, digest.hexdigest())
-
-
-_Broken = requests.exceptions.ChunkedEncodingError  # the connection ended within the file
 
 
 def _extract(zipped: zipfile.ZipFile, member: str, file: File, to: Path) -> None:
@@ -244,7 +242,7 @@ def _hash(path: Path) -> str:
 
 
 def _session(settings: dict[str, str]) -> requests.Session:
-    """A connection that follows the user's certificate and proxy settings and tries twice."""
+    """A connection that follows the user's certificate and proxy, and asks a busy server again."""
     session = requests.Session()
     retry = Retry(
         total=3,

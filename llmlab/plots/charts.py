@@ -20,6 +20,20 @@ from llmlab.plots.style import (
 )
 
 
+def one_each(labels: Sequence[Any], values: Any) -> list[float]:
+    """The values as numbers, one a label: a list, an array, a tensor of one axis."""
+    try:
+        numbers = [float(v) for v in (values.tolist() if hasattr(values, "tolist") else values)]
+    except (TypeError, ValueError):
+        raise LabError(
+            f"A picture of {len(labels)} values needs a list of numbers, one for each; "
+            "of a batch take one row, such as values[0]."
+        ) from None
+    if len(numbers) != len(labels):
+        raise LabError(f"{len(labels)} places but {len(numbers)} values: give one for each.")
+    return numbers
+
+
 def bars(
     labels: Sequence[str],
     values: Sequence[float],
@@ -45,10 +59,18 @@ def bars(
 
     Returns:
         The picture.
+
+    Raises:
+        LabError: the values are no numbers, or not one a label; there is no such colour.
     """
-    values = [float(v) for v in values]
+    labels = list(labels)
+    values = one_each(labels, values)
+    if colour not in COLOURS:
+        raise LabError(
+            f"No colour {colour!r}: colours go by meaning. There are {', '.join(COLOURS)}."
+        )
     listed = ", ".join(f"{k} {in_digits(v, digits)}" for k, v in zip(labels, values, strict=True))
-    alt = alt or f"{title}: {listed}"
+    alt = alt or (f"{title}: {listed}" if title else listed)
     figure, axes = picture("wide" if len(labels) <= 10 else "large", alt=alt)
     colours = [COLOURS["key" if i in highlight else colour] for i in range(len(values))]
     positions = np.arange(len(values))
@@ -141,10 +163,21 @@ def heatmap(
 
     Returns:
         The picture.
+
+    Raises:
+        LabError: the matrix is none, or rows and columns are not one label each.
     """
-    numbers = np.asarray(matrix, dtype=float)
-    if numbers.ndim != 2:
+    if hasattr(matrix, "detach"):
+        matrix = matrix.detach().cpu().double()  # NumPy takes no gradients and no bfloat16
+    try:
+        numbers = np.asarray(matrix, dtype=float)
+    except (TypeError, ValueError):
+        raise LabError("A heatmap needs numbers, as many in each row.") from None
+    if numbers.ndim != 2 or not numbers.size:
         raise LabError(f"A heatmap needs (row, column); this has shape {numbers.shape}.")
+    for what, names, count in zip(("rows", "columns"), (rows, columns), numbers.shape, strict=True):
+        if names is not None and len(names) != count:
+            raise LabError(f"{count} {what} but {len(names)} labels for them: give one each.")
     if not alt and rows is not None and columns is not None:
         told = [
             ", ".join(f"{c} {in_digits(v, digits or 2)}" for c, v in zip(columns, row, strict=True))
@@ -198,12 +231,16 @@ def curves(
 
     Returns:
         The picture.
+
+    Raises:
+        LabError: the values of a curve are no numbers, or not one a position.
     """
     figure, axes = picture("wide", alt=alt)
     names = []
     for (name, values), colour in zip(lines.items(), CYCLE * len(lines), strict=False):
+        values = one_each(x, values)
         axes.plot(x, values, color=colour, linewidth=2, marker="o", markersize=4)
-        end = (x[-1], float(values[-1]))
+        end = (x[-1], values[-1])
         style = {"textcoords": "offset points", "va": "center", "color": colour}
         names.append(axes.annotate(plain(name), end, xytext=(6, 0), **style))
     axes.margins(x=0.12)
@@ -243,9 +280,15 @@ def token_bars(
 
     Returns:
         The picture.
+
+    Raises:
+        LabError: the values are no numbers, or not one a token.
     """
-    numbers = [None if v is None else float(v) for v in values]
-    labels = ["none" if v is None else in_digits(v, digits) for v in numbers]
+    heights = one_each(tokens, [0.0 if v is None else v for v in values])
+    labels = [
+        "none" if v is None else in_digits(height, digits)
+        for v, height in zip(values, heights, strict=True)
+    ]
     listed = ", ".join(f"{t.strip()} {label}" for t, label in zip(tokens, labels, strict=True))
     alt = alt or f"{title} {listed}".strip()
     if highlight:
@@ -256,9 +299,8 @@ def token_bars(
     marked = set(highlight)
     inks = [
         COLOURS["wrong" if i in marked else "masked" if i < skipped else "probability"]
-        for i in range(len(numbers))
+        for i in range(len(heights))
     ]
-    heights = [0.0 if v is None else v for v in numbers]
     drawn = axes.bar(range(len(heights)), heights, color=inks, width=0.7)
     size = 9.5 if len(heights) <= 14 else 7.5
     axes.bar_label(drawn, labels=labels, padding=2, fontsize=size)

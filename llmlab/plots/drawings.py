@@ -10,6 +10,7 @@ import matplotlib.textpath
 import numpy as np
 from matplotlib.axes import Axes
 
+from llmlab.plots.charts import one_each
 from llmlab.plots.style import (
     COLOURS,
     CYCLE,
@@ -99,7 +100,7 @@ def next_token(
         The picture.
     """
     text = "".join(tokens)
-    values = [float(p) for p in probabilities]
+    values = one_each(candidates, probabilities)
     pairs = zip(candidates, values, strict=True)
     alt = alt or f"After {text!r}: " + ", ".join(f"{c.strip()!r} {v:.3f}" for c, v in pairs)
     if not title:
@@ -454,6 +455,7 @@ def course_map(here: str = "") -> Picture:
         "the ids: round and round. 06 encoder-decoder: one reads, one writes. 07 fine-tuning: "
         "examples change it. 08 running models: size, speed, memory."
     )
+    here = str(here)
     if here:
         alt += f" You are here: {here}."
     figure, axes = drawing("large", alt=alt)

@@ -105,8 +105,10 @@ def picture(size: str = "wide", *, alt: str, **subplots: Any) -> tuple[Picture, 
     Returns:
         The picture and what `Figure.subplots` returns: one Axes, or an array of them.
     """
-    if not alt.strip():
+    if not (alt or "").strip():
         raise LabError("Every picture has alt text: say in it what the picture says.")
+    if size not in SIZES:
+        raise LabError(f"No size {size!r}. There are: {', '.join(SIZES)}.")
     with mpl.rc_context(STYLE):
         figure = Picture(figsize=SIZES[size], layout="constrained")
         FigureCanvasAgg(figure)

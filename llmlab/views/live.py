@@ -23,7 +23,7 @@ class Live(View):
         return {"application/vnd.jupyter.widget-view+json": view, "text/plain": self.text}
 
 
-def live(function: Callable[..., Any], **controls: Any) -> Live:
+def live(function: Callable[..., Any], /, **controls: Any) -> Live:
     """Controls that call `function` again at every change and show what it returns.
 
     The same without the widget: call `function` yourself with values of your own.
@@ -38,7 +38,7 @@ def live(function: Callable[..., Any], **controls: Any) -> Live:
         A view with the panel; its text names the line of code that does the same.
 
     Raises:
-        LabError: a control is of a kind that no widget suits.
+        LabError: the function is none, or a control is of a kind that no widget suits.
 
     >>> def shout(text):
     ...     return text.upper()
@@ -47,9 +47,16 @@ def live(function: Callable[..., Any], **controls: Any) -> Live:
     """
     import ipywidgets  # a slow import, and only notebooks need it
 
+    if not callable(function):
+        raise LabError(
+            f"views.live needs the function itself, not {function!r}. "
+            "Write views.live(name_of_your_function, …), without calling it."
+        )
     widgets = {}
     for name, control in controls.items():
-        widget = ipywidgets.interactive.widget_from_abbrev(control)
+        widget = None
+        with contextlib.suppress(ValueError):  # a pair with the higher number first
+            widget = ipywidgets.interactive.widget_from_abbrev(control)
         if widget is None:
             raise LabError(
                 f"No widget suits {name}={control!r}. Give a string (text field), a number or a "
@@ -67,8 +74,9 @@ def live(function: Callable[..., Any], **controls: Any) -> Live:
     for widget in widgets.values():
         widget.observe(show, names="value")
     show()
+    name = getattr(function, "__name__", "function")
     call = ", ".join(f"{name}={widget.value!r}" for name, widget in widgets.items())
-    text = f"A panel to play with (it needs a running kernel). As code: {function.__name__}({call})"
+    text = f"A panel to play with (it needs a running kernel). As code: {name}({call})"
     return Live(ipywidgets.VBox([*widgets.values(), result]), text)
 
 
@@ -77,16 +85,22 @@ def _as_html(function: Callable[..., Any], values: dict[str, Any]) -> str:
     printed = io.StringIO()
     try:
         with contextlib.redirect_stdout(printed):
-            answer = function(**values)
+            shown = _shown(function(**values))
     except LabError as error:
         return f"<p>{escape(str(error))}</p>"
     except Exception as error:  # the panel must live on: say what happened and wait for a change
         return f"<p>{escape(f'{type(error).__name__}: {error}')}</p>"
     above = f"<pre>{escape(printed.getvalue())}</pre>" if printed.getvalue() else ""
+    return above + shown
+
+
+def _shown(answer: Any) -> str:
+    """What a function returned, as HTML: its own where it has some, else its text."""
     if answer is None:
-        return above
+        return ""
+    html = None
     if hasattr(answer, "_repr_mimebundle_"):
-        return above + answer._repr_mimebundle_().get("text/html", escape(repr(answer)))
-    if hasattr(answer, "_repr_html_"):
-        return above + answer._repr_html_()
-    return f"{above}<pre>{escape(str(answer))}</pre>"
+        html = answer._repr_mimebundle_().get("text/html")
+    elif hasattr(answer, "_repr_html_"):
+        html = answer._repr_html_()  # None for a figure of pyplot
+    return html or f"<pre>{escape(str(answer))}</pre>"

@@ -21,11 +21,13 @@ def prediction(guess: Any, actual: Any, unit: str = "") -> View:
     Result: 7 tokens. (No guess yet: put yours in place of None and run this cell again.)
     >>> prediction(5, 7, "tokens")
     Your guess: 5 tokens. Result: 7 tokens, 2 more than you thought.
-    >>> prediction("7", 7, "tokens")
+    >>> prediction("7 tokens", 7, "tokens")
     Your guess: 7 tokens. Result: 7 tokens. You saw it coming.
     >>> prediction("paris", " Paris")
     Your guess: paris. Result:  Paris. You saw it coming.
     """
+    if unit and isinstance(guess, str):  # "7 tokens" in place of 7
+        guess = guess.strip().removesuffix(unit).strip()
     said, shown = f"{guess} {unit}".strip(), f"{actual} {unit}".strip()
     if guess is None:
         text = (

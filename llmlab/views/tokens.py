@@ -45,7 +45,8 @@ def tokens(
         A view. Its text lists every token with its id and its value.
 
     Raises:
-        LabError: a text instead of a list, ids instead of tokens, or lengths that differ.
+        LabError: a text instead of a list, ids instead of tokens, values that are no numbers, or
+            lengths that differ.
 
     >>> tokens(["Hello", ",", " you"], ids=[15496, 11, 345])
     3 tokens: Hello (15496) | , (11) | ␣you (345)
@@ -53,8 +54,8 @@ def tokens(
     2 tokens, shaded from 0 (white) to 1 (blue): a (0.25) | b (1)
     """
     names = _strings(tokens)
-    numbers = _one_each(values, names, "values")
-    id_list = _one_each(ids, names, "ids")
+    numbers = _one_each(values, names, "values", float)
+    id_list = _one_each(ids, names, "ids", int)
     shown = [visible(name) for name in names]
     notes = _notes(id_list, numbers, len(names))
     colours = [BACKGROUNDS[i % len(BACKGROUNDS)] for i in range(len(names))]
@@ -114,6 +115,8 @@ def _strings(tokens: Any) -> list[str]:
             "views.tokens got one text; it needs a list of tokens. "
             "Cut the text first: views.tokens(tokenizer.tokenize(text))."
         )
+    if not isinstance(tokens, Iterable):
+        raise LabError(f"views.tokens needs a list of tokens, not a {type(tokens).__name__}.")
     names = list(tokens)
     wrong = next((name for name in names if not isinstance(name, str)), None)
     if wrong is not None:
@@ -125,16 +128,18 @@ def _strings(tokens: Any) -> list[str]:
     return names
 
 
-def _one_each(numbers: Any, names: list[str], what: str) -> list[Any] | None:
-    """The ids or values as a list, one a token."""
+def _one_each(numbers: Any, names: list[str], what: str, kind: Any) -> list[Any] | None:
+    """The ids or values as a list of numbers of that kind, one a token."""
     if numbers is None:
         return None
-    listed = numbers.tolist() if hasattr(numbers, "tolist") else list(numbers)
-    if not isinstance(listed, list) or any(isinstance(number, list) for number in listed):
+    plain = numbers.tolist() if hasattr(numbers, "tolist") else numbers
+    try:
+        listed = [kind(number) for number in plain]
+    except (TypeError, ValueError):
         raise LabError(
-            f"views.tokens shows one text: its {what} are one number a token, without a batch "
-            f"axis. Take one row, such as {what}[0]."
-        )
+            f"views.tokens shows one text: its {what} are one number a token (float('nan') where a "
+            f"value is missing), without a batch axis. Of a batch take one row, such as {what}[0]."
+        ) from None
     if len(listed) != len(names):
         raise LabError(
             f"{len(names)} tokens but {len(listed)} {what}: views.tokens needs one a token. "
