@@ -4,8 +4,6 @@
 only imported by the cell that needs it.
 """
 
-from __future__ import annotations  # the annotations below name things that are not loaded yet
-
 import importlib
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +12,7 @@ __version__ = "0.1.0"
 # Public name -> the module it comes from. A module in its own right maps to itself.
 _HOME = {
     "LabError": "llmlab.errors",
+    "attention": "llmlab.attention",
     "check": "llmlab.checks",
     "setup": "llmlab.session",
     "doctor": "llmlab.doctor",
@@ -23,13 +22,14 @@ _HOME = {
 }
 
 if TYPE_CHECKING:  # for editors and the type checker; nothing is loaded at run time
-    from llmlab import doctor, models, plots, views
+    from llmlab import attention, doctor, models, plots, views
     from llmlab.checks import check
     from llmlab.errors import LabError
     from llmlab.session import setup
 
 __all__ = [
     "LabError",
+    "attention",
     "check",
     "doctor",
     "models",
