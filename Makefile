@@ -59,6 +59,7 @@ endif
 	@touch $@
 
 .venv/.lab: .venv/.python pyproject.toml constraints.txt
+	@echo "Installing what the course needs: a few minutes, once."
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[lab]'
 	@touch $@
 
