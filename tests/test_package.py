@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from packaging.specifiers import SpecifierSet
 
 import llmlab
 from llmlab import cli
@@ -149,3 +150,15 @@ def test_the_house_has_only_its_rooms():
         if not any(fnmatch.fnmatch(path.name, pattern) for pattern in ignored)
     }
     assert found - rooms == set()
+
+
+def test_the_pinned_versions_admit_the_oldest_python():
+    """constraints.txt is one list for every Python from 3.11.0 on."""
+    pinned = dict(re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(), re.M))
+    seen = 0
+    for distribution in importlib.metadata.distributions():
+        wanted = distribution.metadata.get("Requires-Python")
+        if wanted and pinned.get(distribution.metadata["Name"]) == distribution.version:
+            assert "3.11.0" in SpecifierSet(wanted), distribution.metadata["Name"]
+            seen += 1
+    assert seen > 50
