@@ -524,8 +524,8 @@ def decoder(layers: int, hidden: int, vocabulary: int) -> Picture:
         f"A text's way through the model: ids, embed_tokens, {layers} layers one after the other, "
         f"norm, lm_head, {vocabulary:,} logits a token. Between the layers a token is a vector of "
         f"{hidden} numbers. Inside a layer this vector runs straight through. Twice something is "
-        "computed from it, brought to a standard length first, and added to it: self_attn, which "
-        "looks at the tokens before, then mlp, which works on each token alone."
+        "computed from it, brought to a standard length first, and added to it: self_attn, where "
+        "a token looks at itself and the tokens before, then mlp, which works on each token alone."
     )
     figure, axes = drawing("large", alt=alt)
     figure.set_figheight(4.7)  # no empty bands above and below
@@ -554,7 +554,7 @@ def decoder(layers: int, hidden: int, vocabulary: int) -> Picture:
     stream = 0.6
     arrow(axes, (0.35, stream), (7.6, stream))
     axes.text(0.35, stream - 0.13, "the vector that goes from layer to layer", va="top", fontsize=9)
-    attention = "self-attention:\nlooks at the tokens before"
+    attention = "self-attention:\nlooks at itself and the tokens before"
     perceptron = "multilayer perceptron:\nworks on each token alone"
     blocks = (
         (0.75, "input_layernorm", 1.62, "self_attn", attention, "attention"),
