@@ -677,3 +677,13 @@ def test_the_page_knows_the_address(name):
 @course
 def test_nearly_every_cell_can_be_compared(path):
     assert notebooks.share(read(path)) >= 0.9
+
+
+@pytest.mark.parametrize("path", COURSE, ids=lambda path: path.stem)
+def test_a_folded_answer_does_not_peep_out(path):
+    """JupyterLab shows the first line of a folded output in its place: it must tell nothing."""
+    for cell in code_cells(read(path)):
+        if cell.metadata.get("jupyter", {}).get("outputs_hidden"):
+            first = cell.outputs[0]
+            text = first.get("text") or first.data.get("text/html") or first.data["text/plain"]
+            assert text.split("\n")[0] in ("Your prediction", "Your guess: None."), cell.source

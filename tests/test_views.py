@@ -130,7 +130,7 @@ def test_prediction(guess, actual, unit, text):
 
 def test_markup_in_a_guess_stays_text():
     assert prediction("<s>", "</s>").html == (
-        "<p>Your guess: &lt;s&gt;. Result: &lt;/s&gt;. Not what you thought.</p>"
+        "Your prediction\n<p>Your guess: &lt;s&gt;. Result: &lt;/s&gt;. Not what you thought.</p>"
     )
 
 

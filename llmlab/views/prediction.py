@@ -33,7 +33,7 @@ def prediction(guess: Any, actual: Any, unit: str = "") -> View:
         text = (
             f"Result: {shown}. (No guess yet: put yours in place of None and run this cell again.)"
         )
-        return View(f"<p>{escape(text)}</p>", text)
+        return View(_html(text), text)
     mine, theirs = _comparable(guess), _comparable(actual)
     if mine == theirs:
         verdict = ". You saw it coming."
@@ -43,7 +43,12 @@ def prediction(guess: Any, actual: Any, unit: str = "") -> View:
     else:
         verdict = ". Not what you thought."
     text = f"Your guess: {said}. Result: {shown}{verdict}"
-    return View(f"<p>{escape(text)}</p>", text)
+    return View(_html(text), text)
+
+
+def _html(text: str) -> str:
+    """The sentence below a first line that JupyterLab shows in place of a folded output."""
+    return f"Your prediction\n<p>{escape(text)}</p>"
 
 
 def _comparable(value: Any) -> Any:
