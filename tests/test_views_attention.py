@@ -457,12 +457,6 @@ def test_bertviz_takes_cross_attention_and_options():
     assert parameters["attention"][0]["right_text"] == list("vwxyz")
 
 
-def test_without_bertviz_the_sentence_names_the_way_out(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "bertviz", None)
-    with pytest.raises(LabError, match="pip install bertviz"):
-        bertviz("head", made(), WORDS)
-
-
 # ---- the script -------------------------------------------------------------------------------
 
 

@@ -24,7 +24,11 @@ from llmlab.errors import LabError
 from llmlab.views.view import View
 
 # Notebook number -> the module of its exercises.
-_NOTEBOOKS = {"01": "llmlab.checks.tokenization", "02": "llmlab.checks.forward_pass"}
+_NOTEBOOKS = {
+    "01": "llmlab.checks.tokenization",
+    "02": "llmlab.checks.forward_pass",
+    "03": "llmlab.checks.attention",
+}
 
 PATIENCE = 10  # seconds for all of them: an honest answer takes well under one
 ROUNDS = 24  # fresh inputs a check: a guess between two answers survives one time in 2**24

@@ -7,7 +7,6 @@ and the slim build of jQuery 3.7.1, unchanged, with their licences in `vendor/`.
 
 import base64
 import gzip
-import importlib
 import json
 import re
 from collections.abc import Iterable
@@ -55,8 +54,7 @@ def bertviz(
         A view. Its text says what it shows.
 
     Raises:
-        LabError: bertviz is not installed, an unknown kind or option, or weights and tokens that
-            do not fit each other.
+        LabError: an unknown kind or option, or weights and tokens that do not fit each other.
     """
     if kind not in _KINDS:
         raise LabError(f"bertviz has no {kind!r} view here: the kinds are 'head' and 'model'.")
@@ -111,13 +109,7 @@ def _made(
     options: dict[str, Any],
 ) -> str:
     """bertviz's HTML with a fixed id and without the addresses of the scripts it would load."""
-    try:
-        module = importlib.import_module("bertviz")
-    except ImportError:
-        raise LabError(
-            "bertviz is not installed: %pip install bertviz (it is in llmlab's extra 'lab'). The "
-            "explorer needs nothing more: llmlab.views.attention(attention, tokens)."
-        ) from None
+    import bertviz as module  # a slow import, like torch's
     import torch  # bertviz takes tensors; the explorer does without
 
     # float64: a float32 that was rounded would be written with sixteen digits again

@@ -1,0 +1,406 @@
+"""The exercises of notebook 03: right answers pass, and each misconception hears its own sentence.
+
+The wrong answers are written here as a student would write them, without a look at those in
+`llmlab.checks.attention`.
+"""
+
+import math
+
+import pytest
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import LlamaConfig, LlamaForCausalLM
+
+import llmlab
+from llmlab import attention
+from llmlab.checks import exercises, find
+
+ALL = ["03.1", "03.2", "03.3", "03.4"]
+
+
+# ---- 03.1: causal attention weights --------------------------------------------------------------
+
+
+def weights_right(q, k):
+    rows = []
+    for place, query in enumerate(q):
+        scores = [float(query @ key) / math.sqrt(len(query)) for key in k[: place + 1]]
+        powers = [math.exp(score) for score in scores]
+        rows.append([p / sum(powers) for p in powers] + [0.0] * (len(k) - place - 1))
+    return rows
+
+
+def weights_not_divided(q, k):
+    mask = torch.tril(torch.ones(len(q), len(k))) == 0
+    return torch.softmax((q @ k.T).masked_fill(mask, float("-inf")), dim=1)
+
+
+def weights_divided_by_size(q, k):
+    scores = torch.einsum("qs,ks->qk", q, k) / q.shape[-1]
+    scores[torch.triu_indices(len(q), len(q), 1).unbind()] = -1e30
+    return scores.softmax(1)
+
+
+def weights_divided_by_root_of_tokens(q, k):
+    scores = q @ k.T / len(q) ** 0.5
+    return scores.masked_fill(torch.ones(len(q), len(q)).triu(1) == 1, -1e9).softmax(-1)
+
+
+def weights_times_root(q, k):
+    scores = q @ k.T * math.sqrt(q.shape[1])
+    return scores.masked_fill(torch.ones(len(q), len(q)).triu(1) == 1, -1e9).softmax(-1)
+
+
+def weights_of_the_toy(q, k):
+    scores = q @ k.T / 3**0.5
+    return scores.masked_fill(torch.ones(len(q), len(q)).triu(1) == 1, -1e9).softmax(-1)
+
+
+def weights_of_smollm(q, k):
+    scores = q @ k.T / 64**0.5
+    return scores.masked_fill(torch.ones(len(q), len(q)).triu(1) == 1, -1e9).softmax(-1)
+
+
+def weights_unmasked(q, k):
+    return torch.softmax(q.matmul(k.transpose(0, 1)) / math.sqrt(q.shape[1]), dim=-1)
+
+
+def weights_masked_last(q, k):
+    probs = torch.softmax(q @ k.T / math.sqrt(q.shape[1]), dim=-1)
+    return probs * torch.tril(torch.ones(len(q), len(q)))
+
+
+def weights_masked_with_zero(q, k):
+    scores = q @ k.T / math.sqrt(q.shape[1])
+    return (scores * torch.tril(torch.ones(len(q), len(q)))).softmax(-1)
+
+
+def weights_earlier_hidden(q, k):
+    scores = q @ k.T / math.sqrt(q.shape[1])
+    return scores.masked_fill(torch.ones(len(q), len(q)).tril(-1) == 1, -torch.inf).softmax(-1)
+
+
+def weights_mask_negated(q, k):
+    scores = q @ k.T / math.sqrt(q.shape[1])
+    seen = torch.ones(len(q), len(q)).tril().bool()
+    return torch.softmax(torch.where(seen, -torch.inf, scores), -1)
+
+
+def weights_without_itself(q, k):
+    scores = q @ k.T / math.sqrt(q.shape[1])
+    return scores.masked_fill(torch.ones(len(q), len(q)).triu().bool(), -torch.inf).softmax(-1)
+
+
+def weights_one_ahead(q, k):
+    scores = q @ k.T / math.sqrt(q.shape[1])
+    return scores.masked_fill(torch.ones(len(q), len(q)).triu(2).bool(), -torch.inf).softmax(-1)
+
+
+def weights_over_queries(q, k):
+    scores = q @ k.T / math.sqrt(q.shape[1])
+    return torch.softmax(scores.masked_fill(torch.ones_like(scores).triu(1) > 0, -1e9), dim=0)
+
+
+def weights_keys_as_queries(q, k):
+    scores = k @ q.T / math.sqrt(q.shape[1])
+    return torch.softmax(scores.masked_fill(torch.ones_like(scores).triu(1) > 0, -1e9), dim=1)
+
+
+def weights_no_softmax(q, k):
+    scores = q @ k.T / math.sqrt(q.shape[1])
+    return scores.masked_fill(torch.ones_like(scores).triu(1) > 0, -torch.inf)
+
+
+# ---- 03.2: a key for every head ------------------------------------------------------------------
+
+
+def spread_right(key, heads):
+    group = heads // key.shape[1]
+    return torch.stack([key[:, head // group] for head in range(heads)], dim=1)
+
+
+def spread_in_turn(key, heads):
+    return torch.stack([key[:, head % key.shape[1]] for head in range(heads)], dim=1)
+
+
+def spread_as_often_as_heads(key, heads):
+    return torch.repeat_interleave(key, heads, 1)
+
+
+def spread_by_three(key, heads):
+    return torch.cat([key[:, [h]] for h in range(key.shape[1]) for _ in range(3)], dim=1)
+
+
+def spread_the_first(key, heads):
+    return key[:, 0].unsqueeze(1).expand(-1, heads, -1, -1)
+
+
+def spread_a_mean(key, heads):
+    return torch.stack([key.mean(dim=1)] * heads, dim=1)
+
+
+def spread_the_texts(key, heads):
+    return key.repeat_interleave(heads // key.size(1), 0)
+
+
+def spread_the_tokens(key, heads):
+    return key.repeat_interleave(heads // key.size(1), 2)
+
+
+def spread_the_numbers(key, heads):
+    return key.repeat_interleave(heads // key.size(1), -1)
+
+
+# ---- 03.3: an induction score --------------------------------------------------------------------
+
+
+def induction_right(weights):
+    n = len(weights) // 2
+    return sum(float(weights[n + i][i + 1]) for i in range(n)) / n
+
+
+def induction_duplicate(weights):
+    n = len(weights) // 2
+    return weights.diagonal(-n).mean()
+
+
+def induction_before(weights):
+    n = len(weights) // 2
+    return sum(weights[n + i, i - 1] for i in range(n)) / n
+
+
+def induction_two_after(weights):
+    n = len(weights) // 2
+    return sum(weights[n + i, i + 2] for i in range(n)) / n
+
+
+def induction_summed(weights):
+    n = len(weights) // 2
+    return sum(weights[n + i, i + 1] for i in range(n))
+
+
+def induction_over_everybody(weights):
+    n = len(weights) // 2
+    return sum(weights[n + i, i + 1] for i in range(n)) / len(weights)
+
+
+def induction_token_before(weights):
+    n = len(weights) // 2
+    return torch.stack([weights[n + i, n + i - 1] for i in range(n)]).mean()
+
+
+def induction_rows_as_keys(weights):
+    n = len(weights) // 2
+    return torch.stack([weights[i + 1, n + i] for i in range(n)]).mean()
+
+
+def induction_without_the_last(weights):
+    n = len(weights) // 2
+    return torch.stack([weights[n + i, i + 1] for i in range(n - 1)]).mean()
+
+
+def induction_one_query(weights):
+    return weights[len(weights) // 2][1]
+
+
+def induction_of_a_block(weights):
+    n = len(weights) // 2
+    return weights[list(range(n, 2 * n))][:, list(range(1, n + 1))].mean()
+
+
+def induction_anywhere_in_the_copy(weights):
+    n = len(weights) // 2
+    return weights[n:, :n].sum() / n
+
+
+# ---- 03.4: causal and padded ---------------------------------------------------------------------
+
+
+def look_right(attention_mask):
+    batch, length = attention_mask.shape
+    return [
+        [[k <= q and bool(attention_mask[b, k]) for k in range(length)] for q in range(length)]
+        for b in range(batch)
+    ]
+
+
+def look_causal_only(attention_mask):
+    batch, length = attention_mask.shape
+    return torch.ones(batch, length, length).tril().bool()
+
+
+def look_padding_only(attention_mask):
+    length = attention_mask.shape[1]
+    return (attention_mask == 1).unsqueeze(1).expand(-1, length, -1)
+
+
+def look_or(attention_mask):
+    length = attention_mask.shape[1]
+    return torch.ones(length, length).tril().bool() | (attention_mask[:, None] == 1)
+
+
+def look_rows_hidden(attention_mask):
+    length = attention_mask.shape[1]
+    return torch.ones(length, length).tril().bool() & (attention_mask.unsqueeze(-1) == 1)
+
+
+def look_reversed(attention_mask):
+    length = attention_mask.shape[1]
+    return torch.ones(length, length).triu(1).bool() | (attention_mask[:, None] == 0)
+
+
+def look_not_at_itself(attention_mask):
+    place = torch.arange(attention_mask.shape[1])
+    return (place[None, :] < place[:, None]) & attention_mask.bool()[:, None]
+
+
+def look_ahead(attention_mask):
+    place = torch.arange(attention_mask.shape[1])
+    return (place[None, :] >= place[:, None]) & attention_mask.bool()[:, None]
+
+
+def look_at_padding(attention_mask):
+    length = attention_mask.shape[1]
+    return torch.ones(length, length).tril().bool() & (attention_mask == 0).unsqueeze(1)
+
+
+def look_axes_do_not_fit(attention_mask):
+    length = attention_mask.shape[1]
+    return torch.ones(length, length).tril().bool() & attention_mask.bool()
+
+
+RIGHT = {
+    "03.1": weights_right,
+    "03.2": spread_right,
+    "03.3": induction_right,
+    "03.4": look_right,
+}
+WRONG = [
+    ("03.1", weights_not_divided, "not divided by anything"),
+    ("03.1", weights_divided_by_size, "by the size itself"),
+    ("03.1", weights_divided_by_root_of_tokens, "number of tokens"),
+    ("03.1", weights_times_root, "multiply where the formula divides"),
+    ("03.1", weights_of_the_toy, "√3"),
+    ("03.1", weights_of_smollm, "divide by 8"),
+    ("03.1", weights_unmasked, "look ahead"),
+    ("03.1", weights_masked_last, "you mask too late"),
+    ("03.1", weights_masked_with_zero, "e to the power of 0 is 1"),
+    ("03.1", weights_earlier_hidden, "hides the tokens before"),
+    ("03.1", weights_mask_negated, "the wrong way round"),
+    ("03.1", weights_without_itself, "may see itself"),
+    ("03.1", weights_one_ahead, "one place too late"),
+    ("03.1", weights_over_queries, "wrong axis"),
+    ("03.1", weights_keys_as_queries, "swapped"),
+    ("03.1", weights_no_softmax, "the last step is missing"),
+    ("03.2", spread_in_turn, "come in turn"),
+    ("03.2", spread_as_often_as_heads, "too many"),
+    ("03.2", spread_by_three, "SmolLM2's group"),
+    ("03.2", spread_the_first, "read the first key"),
+    ("03.2", spread_a_mean, "average the keys"),
+    ("03.2", spread_the_texts, "batch axis"),
+    ("03.2", spread_the_tokens, "along the tokens"),
+    ("03.2", spread_the_numbers, "inside each vector"),
+    ("03.3", induction_duplicate, "of the token itself"),
+    ("03.3", induction_before, "the token before the first copy"),
+    ("03.3", induction_two_after, "two tokens after"),
+    ("03.3", induction_summed, "this is a sum"),
+    ("03.3", induction_over_everybody, "divide by all queries"),
+    ("03.3", induction_token_before, "to the token just before"),
+    ("03.3", induction_rows_as_keys, "rows are queries"),
+    ("03.3", induction_without_the_last, "one is missing"),
+    ("03.3", induction_one_query, "one query alone"),
+    ("03.3", induction_of_a_block, "a whole block"),
+    ("03.3", induction_anywhere_in_the_copy, "to all of the first copy"),
+    ("03.4", look_causal_only, "the causal mask alone"),
+    ("03.4", look_padding_only, "the padding mask alone"),
+    ("03.4", look_or, "both must hold"),
+    ("03.4", look_rows_hidden, "you hide rows"),
+    ("03.4", look_reversed, "yours says that it may not"),
+    ("03.4", look_not_at_itself, "no token sees itself"),
+    ("03.4", look_ahead, "and not back"),
+    ("03.4", look_at_padding, "nothing but padding"),
+    ("03.4", look_axes_do_not_fit, "different axes"),
+]
+
+
+def test_the_exercises_are_those_of_the_notebook():
+    assert [number for number in exercises() if number.startswith("03")] == ALL
+
+
+@pytest.mark.parametrize("number", ALL)
+def test_the_reference_and_another_right_way_pass(number):
+    assert llmlab.check(number, find(number).reference).status == "passed"
+    assert llmlab.check(number, RIGHT[number]).status == "passed"
+
+
+@pytest.mark.parametrize("number", ALL)
+def test_the_untouched_stub_is_open(number):
+    def stub(*arguments):
+        raise NotImplementedError
+
+    assert llmlab.check(number, stub).status == "open"
+
+
+@pytest.mark.parametrize(
+    ("number", "answer", "words"), WRONG, ids=lambda x: getattr(x, "__name__", "")
+)
+def test_each_misconception_hears_its_own_sentence(number, answer, words):
+    result = llmlab.check(number, answer)
+    assert result.status == "wrong"
+    assert words in result.message
+    assert sum(words in message for message in find(number).mistakes) == 1
+    assert result.message in find(number).mistakes
+
+
+def test_every_named_mistake_is_made_by_somebody():
+    heard = {(number, llmlab.check(number, answer).message) for number, answer, _ in WRONG}
+    assert heard == {(number, message) for number in ALL for message in find(number).mistakes}
+
+
+@pytest.mark.parametrize("number", ALL)
+def test_no_message_holds_the_code_that_would_be_right(number):
+    for message in find(number).mistakes:
+        for code in ("repeat_interleave", "tril", "triu", "shape[", "masked_fill", "//", "& "):
+            assert code not in message
+
+
+# ---- the references against what others compute --------------------------------------------------
+
+
+def test_the_causal_weights_are_torchs():
+    q, k = torch.randn(9, 16), torch.randn(9, 16)
+    values = torch.eye(9)[None]  # what comes out is then the weights themselves
+    expected = scaled_dot_product_attention(q[None], k[None], values, is_causal=True)[0]
+    torch.testing.assert_close(find("03.1").reference(q, k), expected)
+
+
+def _model():
+    sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
+    return LlamaForCausalLM(LlamaConfig(vocab_size=50, **sizes, **heads)).eval()
+
+
+def test_keys_spread_so_give_a_models_own_weights():
+    captured = attention.capture(_model(), torch.tensor([[5, 9, 2, 7]]), qk=True)
+    key = find("03.2").reference(captured.key[1], 4)
+    for head in range(4):
+        ours = find("03.1").reference(captured.query[1, 0, head], key[0, head])
+        torch.testing.assert_close(ours, captured.attention[1, 0, head])
+
+
+def test_the_induction_score_is_that_of_the_statistics():
+    ids = torch.tensor([[11, 12, 13, 14, 15] * 2])
+    captured = attention.capture(_model(), ids)
+    table = attention.statistics(captured.attention, ids)
+    for layer, head in table.index:
+        ours = find("03.3").reference(captured.attention[layer, 0, head])
+        assert float(ours) == pytest.approx(table.induction[layer, head], abs=1e-5)
+
+
+def test_the_two_masks_are_those_of_a_padded_decoder():
+    mask = torch.tensor([[0, 0, 1, 1], [1, 1, 1, 1]])
+    inputs = {"input_ids": torch.tensor([[0, 0, 5, 6], [1, 2, 3, 4]]), "attention_mask": mask}
+    seen = attention.capture(_model(), inputs).attention[0, :, 0] > 1e-6  # (batch, query, key)
+    ours = find("03.4").reference(mask)
+    real = mask.bool()  # rows of padding are up to the model
+    assert torch.equal(seen[real], ours[real])
