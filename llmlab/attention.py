@@ -230,10 +230,10 @@ def statistics(
         LabError: the shapes don't fit together, or query and key are not the same tokens.
 
     >>> previous = torch.tensor([[1.0, 0, 0], [1, 0, 0], [0, 1, 0]])[None, None, None]
-    >>> statistics(previous)
-                entropy  distance  first  previous  self
+    >>> statistics(previous).round(3)
+                entropy  distance  first  previous   self
     layer head
-    0     0         0.0  0.666667    0.5       1.0  0.333333
+    0     0         0.0     0.667    0.5       1.0  0.333
     """
     attention = _self_attention(attention)  # (layer, batch, head, query, key)
     _, batch, _, length, _ = attention.shape

@@ -128,7 +128,9 @@ _TO_TELL_APART = itertools.cycle(
         (_apply_merges, _first_place_only),
         (_apply_merges, _last_learned_first),
         (_apply_merges, _longest_piece_first),
+        (_apply_merges, _letters_only),
         (_letters_only, _one_round),
+        (_last_learned_first, _one_round),
         (_letters_only, _first_merge_only),
         (_last_merge_only, _never_kept),
     ]
