@@ -33,7 +33,9 @@ COLAB = {
     "pandas": "2.2.3",
     "transformers": "5.15.0",
 }
-ALSO_THERE = ["matplotlib", "psutil", "tqdm"]  # preinstalled on Colab in versions that come and go
+# Preinstalled on Colab in versions that come and go; its google-cloud-bigquery holds dateutil
+# below 3, as bertviz's boto3 does.
+ALSO_THERE = ["matplotlib", "psutil", "python-dateutil<3", "tqdm"]
 VERSIONS = """
 import importlib.metadata, json
 print(json.dumps({d.metadata["Name"]: d.version for d in importlib.metadata.distributions()}))
