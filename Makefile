@@ -40,7 +40,8 @@ notebooks: .venv/.test ## run every notebook twice and write its outputs back in
 badges: .venv/.test ## write the project's address (pyproject.toml) into badges and set-up cells
 	$(BIN)/python -m tests.tools.notebooks badges
 
-bench: .venv/.test ## measure the figures of the README's table on this machine
+bench: .venv/.test ## measure the figures of the README's table on this machine (drawing: in Chromium, if it is there)
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[browser,bench]'
 	$(TEST_ENV) $(BIN)/python -m tests.tools.bench
 
 clean: ## remove what the verbs made here (the models' cache stays: `llmlab models` says where)

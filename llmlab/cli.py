@@ -57,17 +57,18 @@ def models() -> None:
 @app.command()
 def fetch(
     names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...")] = None,
-    every: Annotated[bool, typer.Option("--all", help="Every model of the catalogue.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="All models, and the texts.")] = False,
     again: Annotated[bool, typer.Option("--again", help="Even if it is here already.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Only say what goes wrong.")] = False,
 ) -> None:
     """Get models now, so that the notebooks need no network later."""
     from llmlab import models
+    from llmlab.models.catalogue import everything
 
-    wanted = models.names() if every else names or []
+    wanted = list(everything()) if every else names or []
     if not wanted:
         raise LabError(
-            f"Which models? Name them ({', '.join(models.names())}), or get all: "
+            f"Which models? Name them ({', '.join(everything())}), or get all: "
             "`llmlab fetch --all`."
         )
     failures = []

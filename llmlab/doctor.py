@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from llmlab.models import store
-from llmlab.models.catalogue import all_models, replacement
+from llmlab.models.catalogue import DATA, all_models, everything, replacement
 
 if TYPE_CHECKING:
     import pandas
@@ -194,7 +194,7 @@ def _disk() -> Check:
     place = store.home()
     existing = next(folder for folder in (place, *place.parents) if folder.exists())
     free = shutil.disk_usage(existing).free
-    needed = sum(store.room(model) for model in all_models().values() if not store.is_here(model))
+    needed = sum(store.room(model) for model in everything().values() if not store.is_here(model))
     found = f"{free / 1e9:.1f} GB free for {place}"
     if free < needed:
         advice = (
@@ -213,12 +213,13 @@ def _disk() -> Check:
 
 def _models() -> list[Check]:
     checks = []
-    for model in all_models().values():
+    for model in everything().values():
+        what = f"{'texts' if model.kind == DATA else 'model'} {model.name}"
         if store.is_here(model):
-            checks.append(Check(f"model {model.name}", "here"))
+            checks.append(Check(what, "here"))
         else:
             advice = "Fetch the models while there is a network: `llmlab fetch --all`."
-            checks.append(Check(f"model {model.name}", "not here", PROBLEM, advice))
+            checks.append(Check(what, "not here", PROBLEM, advice))
     return checks
 
 
@@ -282,7 +283,8 @@ def _hub() -> Check:
 
 def _index() -> list[Check]:
     """Whether the package index answers, asked only while a model is still to be fetched."""
-    missing = [model for model in all_models().values() if not store.is_here(model)]
+    rows = everything().values()
+    missing = [row for row in rows if row.sources and not store.is_here(row)]
     if not missing:
         return []
     from llmlab.models import download

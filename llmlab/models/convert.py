@@ -1,14 +1,19 @@
 """Recipes: how the files of a source become a folder that `from_pretrained` loads."""
 
+import hashlib
 import json
 import re
 import shutil
+import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from tqdm.auto import tqdm
+
+from llmlab.errors import LabError
 
 # A Llama layer's tensors in GGUF and in transformers.
 _LAYER = {
@@ -85,18 +90,22 @@ def from_gguf(got: Path, folder: Path) -> None:
     it again but `make bench`, which fetches it once more for the comparison.
     """
     import gguf
-    import safetensors
-    import safetensors.torch
 
     (file,) = got.glob("*.gguf")
     reader = gguf.GGUFReader(file)
     text = json.dumps(_smollm2_tokenizer(reader), indent=2, ensure_ascii=False)
     (folder / "tokenizer.json").write_bytes(text.encode())
-    weights = dict(llama_weights(reader))
+    save(dict(llama_weights(reader)), folder / "model.safetensors")
+
+
+def save(weights: dict[str, Any], to: Path) -> None:
+    """Write tensors to a safetensors file, as `save_pretrained` does."""
+    import safetensors
+    import safetensors.torch
+
     try:
-        safetensors.torch.save_file(
-            weights, folder / "model.safetensors", metadata={"format": "pt"}
-        )
+        safetensors.torch.save_file(weights, to, metadata={"format": "pt"})
+        to.chmod(0o644)  # as the other files: a class shares one cache
     except safetensors.SafetensorError as error:  # a full disk comes as "… (os error 28)"
         number = re.search(r"os error (\d+)", str(error))
         raise OSError(int(number[1]) if number else 0, str(error)) from error
@@ -174,8 +183,68 @@ def _byte_level(add_prefix_space: bool) -> dict[str, Any]:
     return {"type": "ByteLevel", **space, "trim_offsets": True, "use_regex": True}
 
 
+def merge_adapter(got: Path, folder: Path) -> None:
+    """A LoRA adapter and its head, merged into the model that it was trained over.
+
+    Afterwards the folder is that of an ordinary classifier: nothing of peft is left in it, and it
+    weighs and computes as much as any other. The sums are done in float64 and rounded once, so
+    that every machine gets the same bytes. The configuration lies in llmlab/models/files/.
+    """
+    import peft
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    from llmlab.models import catalogue, store
+
+    _check_adapter(got)
+    name = json.loads((got / "adapter_config.json").read_text("utf-8"))["base_model_name_or_path"]
+    base = store.install(catalogue.all_models()[name])
+    with quiet():  # transformers reports that the head is new: the adapter brings it
+        model = AutoModelForSequenceClassification.from_pretrained(base, dtype=torch.float64)
+        merged = peft.PeftModel.from_pretrained(model, str(got)).merge_and_unload().float()
+    weights = {name: weight.contiguous() for name, weight in merged.state_dict().items()}
+    save(weights, folder / "model.safetensors")
+    for file in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
+        shutil.copyfile(base / file, folder / file)
+
+
+def _check_adapter(got: Path) -> None:
+    """Refuse an adapter that is not the one which was trained, by the hashes in metrics.json."""
+    try:
+        recorded = json.loads((got / "metrics.json").read_text("utf-8"))["sha256"]
+        whole = all(
+            hashlib.sha256((got / name).read_bytes()).hexdigest() == recorded[name]
+            for name in ("adapter_config.json", "adapter_model.safetensors")
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        whole = False
+    if not whole:
+        raise LabError(
+            f"The adapter in {got} is damaged: its files are not those that were trained. "
+            "Install llmlab again, or train it anew (`python -m llmlab.recipes.sentiment`)."
+        )
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without transformers' reports, bars and warnings."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
 RECIPES: dict[str, Callable[[Path, Path], None]] = {
     "copy": copy,
     "gguf": from_gguf,
     "gpt2-tokenizer": gpt2_tokenizer,
+    "merge-adapter": merge_adapter,
 }

@@ -5,6 +5,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import tarfile
 import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -45,16 +46,16 @@ def get(source: Source, files: Iterable[File], work: Path) -> Path:
         for file in files:
             _from_hub(source, file, got / file.name)
         return got
-    wheel = _wheel(source, work)
-    archive = wheel
-    if source.inner is not None:  # a zip file within the wheel
-        archive = work / "inner.zip"
-        with zipfile.ZipFile(wheel) as zipped:
-            _extract(zipped, source.inner.name, source.inner, archive)
-    with zipfile.ZipFile(archive) as zipped:
+    outer = _archive(source, work)
+    archive = outer
+    if source.inner is not None:  # an archive within the archive
+        archive = work / "inner"
+        with _opened(outer) as opened:
+            _extract(opened, source.inner.name, source.inner, archive)
+    with _opened(archive) as opened:
         for file in files:
-            _extract(zipped, source.member(file.name), file, got / file.name)
-    for used in {wheel, archive}:  # the largest files are not needed any more: free the space
+            _extract(opened, source.member(file.name), file, got / file.name)
+    for used in {outer, archive}:  # the largest files are not needed any more: free the space
         if used.parent == work:
             used.unlink()
     return got
@@ -63,35 +64,35 @@ def get(source: Source, files: Iterable[File], work: Path) -> Path:
 # ── the package index ──
 
 
-def _wheel(source: Source, work: Path) -> Path:
-    """The wheel, checked: where it lies already, or downloaded into `work`."""
+def _archive(source: Source, work: Path) -> Path:
+    """The wheel or sdist, checked: where it lies already, or downloaded into `work`."""
     settings = pip_settings()
     for folder in settings.get("find-links", "").split():
         local = Path(url2pathname(urlsplit(folder).path) if "://" in folder else folder)
-        wheel = local.expanduser() / source.wheel
-        if wheel.is_file() and _hash(wheel) == source.sha256:
-            return wheel
+        archive = local.expanduser() / source.archive
+        if archive.is_file() and _hash(archive) == source.sha256:
+            return archive
     reasons = []
     for index in indexes(settings):
         try:
-            return _from_index(index, source, work / source.wheel, _session(settings))
+            return _from_index(index, source, work / source.archive, _session(settings))
         except SourceFailed as failure:
             reasons.append(str(failure))
     raise SourceFailed("; ".join(reasons) or "pip's setting no-index forbids asking an index")
 
 
 def _from_index(index: str, source: Source, to: Path, session: requests.Session) -> Path:
-    """Look the wheel up on one index and download it to `to`."""
+    """Look the archive up on one index and download it to `to`."""
     host = urlsplit(index).hostname or index
     with _in_words(host), session:
         page = pypi_simple.PyPISimple(index, session=session).get_project_page(
             source.project, timeout=TIMEOUT
         )
-        links = [package.url for package in page.packages if package.filename == source.wheel]
+        links = [package.url for package in page.packages if package.filename == source.archive]
         if not links:
-            raise SourceFailed(f"{host} does not have the file {source.wheel}")
+            raise SourceFailed(f"{host} does not have the file {source.archive}")
         url = _with_password(links[0], index)
-        _download(session, url, to, File(source.wheel, source.bytes, source.sha256))
+        _download(session, url, to, File(source.archive, source.bytes, source.sha256))
     return to
 
 
@@ -199,15 +200,32 @@ def _download(session: requests.Session, url: str, to: Path, file: File) -> None
     _check(file, done, digest.hexdigest())
 
 
-def _extract(zipped: zipfile.ZipFile, member: str, file: File, to: Path) -> None:
-    """Stream one member of a zip file to `to`, by exact name, size and hash."""
-    try:
-        info = zipped.getinfo(member)
-    except KeyError:
-        raise SourceFailed(f"{member} is not in {Path(zipped.filename or '').name}") from None
+_Archive = zipfile.ZipFile | tarfile.TarFile
+
+
+def _opened(archive: Path) -> _Archive:
+    """The archive, open for reading: a wheel is a zip file, an sdist a tar.gz file."""
+    return zipfile.ZipFile(archive) if zipfile.is_zipfile(archive) else tarfile.open(archive)
+
+
+def _extract(archive: _Archive, member: str, file: File, to: Path) -> None:
+    """Stream one member of an archive to `to`, by exact name, size and hash."""
+    content = _member(archive, member)
+    if content is None:
+        name = archive.filename if isinstance(archive, zipfile.ZipFile) else archive.name
+        raise SourceFailed(f"{member} is not in {Path(str(name)).name}")
     to.parent.mkdir(parents=True, exist_ok=True)
-    with zipped.open(info) as content:
+    with content:
         _copy_checked(content, to, file)
+
+
+def _member(archive: _Archive, name: str) -> IO[bytes] | None:
+    """One file of an archive, open for reading; None if the archive has no such file."""
+    with suppress(KeyError):
+        if isinstance(archive, zipfile.ZipFile):
+            return archive.open(name)
+        return archive.extractfile(name)
+    return None
 
 
 def _copy_checked(content: IO[bytes], to: Path, file: File) -> None:

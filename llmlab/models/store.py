@@ -16,11 +16,12 @@ from filelock import FileLock, Timeout
 from platformdirs import user_cache_dir
 
 from llmlab.errors import LabError
-from llmlab.models.catalogue import Model
+from llmlab.models.catalogue import DATA, Model
 
 # Only Unix has this one: the user's quota is used up.
 _FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
+SHIPPED = "shipped"  # the recipe of a model whose folder in the package is used where it lies
 _MANIFEST = "llmlab.json"  # in a model's folder: what it was made from, and its files' sizes
 
 
@@ -32,13 +33,22 @@ def home() -> Path:
 
 
 def folder(model: Model) -> Path:
-    """Where the model's Hugging Face folder is or will be."""
-    return home() / "models" / model.name
+    """Where the model's Hugging Face folder (or the texts) is or will be."""
+    if model.recipe == SHIPPED:
+        return weights(model)
+    return home() / ("data" if model.kind == DATA else "models") / model.name
+
+
+def weights(model: Model) -> Path:
+    """The folder in the package that holds the weights which we trained for this model."""
+    return Path(__file__).parents[1] / "weights" / model.name
 
 
 def is_here(model: Model) -> bool:
     """Whether the model is complete on this machine, made by this version of its recipe."""
     place = folder(model)
+    if model.recipe == SHIPPED:
+        return (place / "config.json").is_file()
     try:
         manifest = json.loads((place / _MANIFEST).read_text("utf-8"))
         return manifest["fingerprint"] == _fingerprint(model) and all(
@@ -58,8 +68,13 @@ def install(model: Model, *, again: bool = False) -> Path:
         LabError: no source has the files, or they can't be written here. Says what to do.
     """
     place = folder(model)
-    if is_here(model) and not again:  # no lock: works in a folder that can only be read
-        return place
+    if is_here(model) and not (again and model.recipe != SHIPPED):
+        return place  # no lock: works in a folder that can only be read
+    if model.recipe == SHIPPED or not (model.sources or weights(model).is_dir()):
+        raise LabError(
+            f"The files of {model.name!r} come with llmlab, but are not in {weights(model)}: "
+            "llmlab is not completely installed here. Install it again."
+        )
     with _in_words(model):
         place.parent.mkdir(parents=True, exist_ok=True)
         with _lock(model):
@@ -79,24 +94,9 @@ def install(model: Model, *, again: bool = False) -> Path:
 def _make(model: Model, work: Path) -> None:
     """Make the model's complete folder as work/new."""
     # Slow imports stand here: a model that is here already does not need them.
-    from llmlab.models import convert, download
+    from llmlab.models import convert
 
-    failures: list[str] = []
-    for source in model.sources:
-        attempt = work / f"source{len(failures)}"
-        attempt.mkdir()
-        try:
-            got = download.get(source, model.files, attempt)
-            break
-        except download.SourceFailed as failure:
-            failures.append(str(failure))
-            shutil.rmtree(attempt)
-            if len(failures) < len(model.sources):
-                following = model.sources[len(failures)].title
-                said = f"Not from {source.title}: {failure}. Trying {following}."
-                print(said, file=sys.stderr)
-    else:
-        raise LabError(_nothing_answered(model, failures))
+    got, title = _get(model, work) if model.sources else (weights(model), "llmlab")
     new = work / "new"
     new.mkdir()
     convert.convert(model.recipe, model.name, got, new)
@@ -105,8 +105,28 @@ def _make(model: Model, work: Path) -> None:
         for file in sorted(new.rglob("*"))
         if file.is_file()
     }
-    manifest = {"fingerprint": _fingerprint(model), "source": source.title, "files": sizes}
+    manifest = {"fingerprint": _fingerprint(model), "source": title, "files": sizes}
     (new / _MANIFEST).write_text(json.dumps(manifest, indent=2), "utf-8")
+
+
+def _get(model: Model, work: Path) -> tuple[Path, str]:
+    """A folder with the model's files, from the first source that has them, and its title."""
+    from llmlab.models import download
+
+    failures: list[str] = []
+    for source in model.sources:
+        attempt = work / f"source{len(failures)}"
+        attempt.mkdir()
+        try:
+            return download.get(source, model.files, attempt), source.title
+        except download.SourceFailed as failure:
+            failures.append(str(failure))
+            shutil.rmtree(attempt)
+            if len(failures) < len(model.sources):
+                following = model.sources[len(failures)].title
+                said = f"Not from {source.title}: {failure}. Trying {following}."
+                print(said, file=sys.stderr)
+    raise LabError(_nothing_answered(model, failures))
 
 
 def _put(work: Path, place: Path) -> None:
@@ -206,5 +226,9 @@ def _nothing_answered(model: Model, failures: list[str]) -> str:
 def _fingerprint(model: Model) -> str:
     """Changes when the model's files or its recipe change: then what is here is made anew."""
     recipe: list[Any] = [model.recipe, model.recipe_version]
-    text = json.dumps(recipe + [(file.name, file.sha256) for file in model.files])
+    recipe += [(file.name, file.sha256) for file in model.files]
+    if not model.sources:  # a newer version of the package may bring newer weights
+        for file in sorted(weights(model).glob("adapter_*")):
+            recipe.append((file.name, hashlib.sha256(file.read_bytes()).hexdigest()))
+    text = json.dumps(recipe)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

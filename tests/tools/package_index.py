@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import random
+import tarfile
 import threading
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -46,7 +47,7 @@ class Index:
         self.server.server_close()
 
     def add(self, project: str, wheel: str, content: bytes) -> None:
-        """Put a wheel on the index."""
+        """Put a wheel (or an sdist) on the index."""
         self.files[f"/simple/{project}/"] = f'<a href="../../files/{wheel}">{wheel}</a>'.encode()
         self.files[f"/files/{wheel}"] = content
 
@@ -107,6 +108,17 @@ def wheel(members: dict[str, bytes]) -> bytes:
     return content.getvalue()
 
 
+def sdist(members: dict[str, bytes]) -> bytes:
+    """An sdist: a tar.gz file with these members."""
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w:gz") as tarred:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tarred.addfile(info, io.BytesIO(data))
+    return content.getvalue()
+
+
 def sha256(content: bytes) -> str:
     """The hash, as the catalogue writes it."""
     return hashlib.sha256(content).hexdigest()
@@ -153,11 +165,17 @@ def wheel_source(project: str, content: bytes, prefix: str = "toy/") -> dict[str
         "type": "wheel",
         "project": project,
         "version": "1.0",
-        "wheel": wheel_name(project),
+        "archive": wheel_name(project),
         "bytes": len(content),
         "sha256": sha256(content),
         "prefix": prefix,
     }
+
+
+def sdist_source(project: str, content: bytes, prefix: str = "toy/") -> dict[str, Any]:
+    """The catalogue's entry for an sdist with this content."""
+    source = wheel_source(project, content, prefix)
+    return {**source, "type": "sdist", "archive": f"{project}-1.0.tar.gz"}
 
 
 def wheel_name(project: str) -> str:
