@@ -68,9 +68,9 @@ def capture(model: PreTrainedModel, inputs: Mapping | Tensor, *, qk: bool = Fals
     model is as it was, also when an error strikes. Layers are counted as they run: in a hybrid
     model only those with attention count.
 
-    Memory: layers × batch × heads × query × key × 4 bytes for the weights, twice that for a
-    moment at the end. SmolLM2 (30 layers × 9 heads): 4.4 MB for 64 tokens, 270 MB for 500. `qk`
-    adds layers × batch × (heads + key heads) × tokens × head size × 4 bytes.
+    Memory: layers × batch × heads × query × key × 4 bytes for the weights. SmolLM2 (30 layers ×
+    9 heads): 4.4 MB for 64 tokens, 270 MB for 500. `qk` adds layers × batch × (heads + key heads)
+    × tokens × head size × 4 bytes.
 
     Args:
         model: any transformers model; an encoder, a decoder or both.
@@ -84,26 +84,30 @@ def capture(model: PreTrainedModel, inputs: Mapping | Tensor, *, qk: bool = Fals
     """
     inputs = _checked(model, inputs)
     part_of = _parts(model)
-    kept: dict[str, list[Tensor]] = {name: [] for name in (*PARTS, "query", "key")}
+    kept: dict[str, _Layers] = {}
 
     def keep(module: Any, query: Tensor, key: Tensor, *args: Any, **kwargs: Any) -> Any:
         output, weights = _eager(module)(module, query, key, *args, **kwargs)
         part = part_of(module)
-        kept[part].append(weights.float().cpu())
+        new = {part: weights}
         if qk and part == "attention":
-            kept["query"].append(query.float().cpu())
-            kept["key"].append(key.float().cpu())
+            new |= {"query": query, "key": key}
+        for name, tensor in new.items():
+            if name not in kept:
+                alike = [m for m in model.modules() if type(m) is type(module)]
+                kept[name] = _Layers(name, sum(part_of(m) == part for m in alike))
+            kept[name].add(tensor)
         return output, weights
 
     with _attention_replaced(model, keep):
         # (transformers leaves hooks of its own at the first such call; they sleep until the next)
         outputs = model(**inputs, output_hidden_states=True, return_dict=True)
-    if not any(kept.values()):
+    if not kept:
         raise LabError(_not_routed(model))
     hidden_states = outputs.get("decoder_hidden_states") or outputs.get("hidden_states")
     logits = outputs.get("logits")
     return Capture(
-        **{name: _stack(tensors, name) for name, tensors in kept.items()},
+        **{name: layers.whole() for name, layers in kept.items()},
         hidden_states=_stack([h.float().cpu() for h in hidden_states or ()], "hidden_states"),
         logits=None if logits is None else logits.float().cpu(),
     )
@@ -211,7 +215,8 @@ def statistics(
       (Vig & Belinkov 2019, Analyzing the structure of attention).
     - `first`: to the first token, by all others (Xiao et al. 2023: the attention sink).
     - `previous`: to the token just before, by all but the first (Clark et al. 2019).
-    - `self`: to the token itself.
+    - `self`: to the token itself (Kovaleva et al. 2019, Revealing the dark secrets of BERT: the
+      diagonal).
     - `duplicate`, with `input_ids`: to earlier copies of the same token, by those tokens that have
       one (Wang et al. 2022, Interpretability in the wild).
     - `induction`, with `input_ids`: to the token that came after an earlier copy of the query, by
@@ -426,15 +431,47 @@ def _not_routed(model: PreTrainedModel) -> str:
     )
 
 
+class _Layers:
+    """Tensors of equal shape, written into one as they come: stacking a list needs twice as much.
+
+    Args:
+        name: what they are, for the error.
+        expected: how many will come. (A model that runs one layer repeatedly has more.)
+    """
+
+    def __init__(self, name: str, expected: int) -> None:
+        self.name, self.expected, self.count = name, expected, 0
+        self.room: Tensor | None = None
+
+    def add(self, layer: Tensor) -> None:
+        if self.room is None:
+            self.room = torch.empty(self.expected, *layer.shape)
+        elif self.count == len(self.room):
+            self.room = torch.cat([self.room, torch.empty_like(self.room)])
+        if layer.shape != self.room.shape[1:]:
+            raise LabError(_unequal(self.name, [tuple(self.room.shape[1:]), tuple(layer.shape)]))
+        self.room[self.count] = layer  # becomes float32, on the CPU
+        self.count += 1
+
+    def whole(self) -> Tensor:
+        assert self.room is not None
+        return self.room if self.count == len(self.room) else self.room[: self.count].clone()
+
+
 def _stack(layers: Sequence[Tensor], name: str) -> Tensor | None:
     """The layers as one tensor; None if there are none."""
-    shapes = {tuple(layer.shape) for layer in layers}
+    shapes = sorted({tuple(layer.shape) for layer in layers})
     if len(shapes) > 1:
-        raise LabError(
-            f"The layers' {name} have different shapes ({' and '.join(map(str, sorted(shapes)))}) "
-            "and don't fit into one tensor. Capture one part of the model at a time."
-        )
+        raise LabError(_unequal(name, shapes))
     return torch.stack(tuple(layers)) if layers else None
+
+
+def _unequal(name: str, shapes: list[tuple]) -> str:
+    """What to say of layers that don't fit into one tensor."""
+    return (
+        f"The layers' {name} have different shapes ({' and '.join(map(str, shapes))}) "
+        "and don't fit into one tensor. Capture one part of the model at a time."
+    )
 
 
 def _score(model: PreTrainedModel, inputs: dict, target: int | None) -> Callable[[Tensor], float]:

@@ -9,6 +9,7 @@ import torch
 from torch.nn.functional import cross_entropy
 from torch.testing import assert_close
 from transformers import (
+    AlbertConfig,
     AttentionInterface,
     AutoModel,
     AutoModelForCausalLM,
@@ -234,6 +235,15 @@ def test_half_precision_is_captured_as_it_was_used(dtype):
     assert statistics(captured.attention, attention_mask=mask).notna().all(axis=None)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_heads_are_switched_off_in_half_precision_too(dtype):
+    """The loss is computed in float32 from what the model gives in its own precision."""
+    table = ablate(tiny("qwen2").to(dtype), texts("qwen2"))
+    exact = ablate(tiny("qwen2"), texts("qwen2"))
+    assert table.loss.tolist() == pytest.approx(exact.loss.tolist(), rel=0.05)
+    assert table.change.corr(exact.change) > 0.9
+
+
 def state(model):
     """All that `capture` and `ablate` touch."""
     return (
@@ -273,6 +283,18 @@ def test_the_model_is_left_as_it_was_after_an_error(name):
         assert state(model) == before
     broken.remove()
     assert capture(model, inputs).attention is not None
+
+
+def test_a_model_that_runs_one_layer_repeatedly():
+    """ALBERT has one attention for all its layers; each run of it counts as a layer."""
+    config = AlbertConfig(**SIZE, embedding_size=16)
+    torch.manual_seed(0)
+    model = AutoModel.from_config(config, attn_implementation="eager").eval()
+    wanted = by_transformers(model, texts("bert")).attentions
+    captured = capture(model, texts("bert"))
+    equal(captured.attention, wanted)
+    held = captured.attention.untyped_storage().nbytes()
+    assert len(wanted) == 3 and held == captured.attention.numel() * 4  # no room left over
 
 
 def test_a_capture_shows_its_shapes():

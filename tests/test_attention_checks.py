@@ -111,6 +111,11 @@ def weights_no_softmax(q, k):
     return scores.masked_fill(torch.ones_like(scores).triu(1) > 0, -torch.inf)
 
 
+def weights_for_six_tokens(q, k):
+    scores = q @ k.T / math.sqrt(q.shape[1])
+    return torch.softmax(scores.masked_fill(torch.ones(6, 6).triu(1) == 1, -torch.inf), dim=-1)
+
+
 # ---- 03.2: a key for every head ------------------------------------------------------------------
 
 
@@ -137,6 +142,30 @@ def spread_the_first(key, heads):
 
 def spread_a_mean(key, heads):
     return torch.stack([key.mean(dim=1)] * heads, dim=1)
+
+
+def spread_head_by_three(key, heads):
+    return key[:, [h // 3 for h in range(heads)]]
+
+
+def spread_all_axes(key, heads):
+    return torch.repeat_interleave(key, heads // key.shape[1])
+
+
+def spread_by_expanding(key, heads):
+    return key.expand(key.shape[0], heads, key.shape[2], key.shape[3])
+
+
+def spread_by_a_fraction(key, heads):
+    return key.repeat_interleave(heads / key.shape[1], dim=1)
+
+
+def spread_a_fraction_of_times(key, heads):
+    return key.repeat(1, heads / key.shape[1], 1, 1)
+
+
+def spread_by_a_key_that_is_not_there(key, heads):
+    return torch.stack([key[:, h] for h in range(heads)], dim=1)
 
 
 def spread_the_texts(key, heads):
@@ -213,6 +242,20 @@ def induction_anywhere_in_the_copy(weights):
     return weights[n:, :n].sum() / n
 
 
+def induction_of_the_example(weights):
+    return (weights[3, 1] + weights[4, 2] + weights[5, 3]) / 3
+
+
+def induction_n_is_all(weights):
+    n = weights.shape[0]
+    return sum(weights[n + i, i + 1] for i in range(n)) / n
+
+
+def induction_a_diagonal(weights):
+    n = len(weights) // 2
+    return torch.diagonal(weights, offset=-(n - 1)).mean()
+
+
 # ---- 03.4: causal and padded ---------------------------------------------------------------------
 
 
@@ -269,6 +312,42 @@ def look_axes_do_not_fit(attention_mask):
     return torch.ones(length, length).tril().bool() & attention_mask.bool()
 
 
+def look_hidden_for_both_reasons(attention_mask):
+    length = attention_mask.shape[1]
+    later = torch.ones(length, length).triu(1).bool()
+    return later & (attention_mask == 0)[:, None]
+
+
+def look_later_and_real(attention_mask):
+    length = attention_mask.shape[1]
+    later = torch.ones(length, length).triu(1).bool()
+    return later & (attention_mask == 1)[:, None]
+
+
+def look_with_and(attention_mask):
+    length = attention_mask.shape[1]
+    return torch.ones(length, length).tril().bool() and (attention_mask == 1)[:, None]
+
+
+def look_axes_do_not_fit_either(attention_mask):
+    length = attention_mask.shape[1]
+    return attention_mask.bool() & torch.ones(length, length).tril().bool()
+
+
+def look_multiplied(attention_mask):
+    length = attention_mask.shape[1]
+    return torch.ones(length, length).tril() * attention_mask[:, None]
+
+
+def look_bool_and_whole_numbers(attention_mask):
+    length = attention_mask.shape[1]
+    return torch.ones(length, length).tril().bool() & attention_mask[:, None]
+
+
+def look_ones_and_zeros(attention_mask):
+    return [[[int(may) for may in row] for row in text] for text in look_right(attention_mask)]
+
+
 RIGHT = {
     "03.1": weights_right,
     "03.2": spread_right,
@@ -292,6 +371,9 @@ WRONG = [
     ("03.1", weights_over_queries, "wrong axis"),
     ("03.1", weights_keys_as_queries, "swapped"),
     ("03.1", weights_no_softmax, "the last step is missing"),
+    ("03.1", weights_for_six_tokens, "for six tokens"),
+    ("03.2", spread_head_by_three, "divide the head's number by 3"),
+    ("03.2", spread_all_axes, "lose all axes"),
     ("03.2", spread_in_turn, "come in turn"),
     ("03.2", spread_as_often_as_heads, "too many"),
     ("03.2", spread_by_three, "SmolLM2's group"),
@@ -311,6 +393,13 @@ WRONG = [
     ("03.3", induction_one_query, "one query alone"),
     ("03.3", induction_of_a_block, "a whole block"),
     ("03.3", induction_anywhere_in_the_copy, "to all of the first copy"),
+    ("03.3", induction_of_the_example, "you fixed n = 3"),
+    ("03.3", induction_n_is_all, "n as the whole length"),
+    ("03.3", induction_a_diagonal, "a whole diagonal"),
+    ("03.4", look_hidden_for_both_reasons, "later and padding"),
+    ("03.4", look_later_and_real, "where True means hidden"),
+    ("03.4", look_with_and, "of a single sign"),
+    ("03.4", look_axes_do_not_fit_either, "one is (batch, key), the other (query, key)"),
     ("03.4", look_causal_only, "the causal mask alone"),
     ("03.4", look_padding_only, "the padding mask alone"),
     ("03.4", look_or, "both must hold"),
@@ -319,7 +408,7 @@ WRONG = [
     ("03.4", look_not_at_itself, "no token sees itself"),
     ("03.4", look_ahead, "and not back"),
     ("03.4", look_at_padding, "nothing but padding"),
-    ("03.4", look_axes_do_not_fit, "different axes"),
+    ("03.4", look_axes_do_not_fit, "one is (query, key), the other (batch, key)"),
 ]
 
 
@@ -355,6 +444,35 @@ def test_each_misconception_hears_its_own_sentence(number, answer, words):
 def test_every_named_mistake_is_made_by_somebody():
     heard = {(number, llmlab.check(number, answer).message) for number, answer, _ in WRONG}
     assert heard == {(number, message) for number in ALL for message in find(number).mistakes}
+
+
+# Wrong in kind rather than in value: the exercise looks at the answer or the error itself.
+ASKED = [
+    ("03.2", spread_by_a_fraction, "not whole"),
+    ("03.2", spread_a_fraction_of_times, "not whole"),
+    ("03.2", spread_by_expanding, "only an axis of length 1"),
+    ("03.2", spread_by_a_key_that_is_not_there, "a key head that is not there"),
+    ("03.4", look_multiplied, "True and False"),
+    ("03.4", look_bool_and_whole_numbers, "True and False"),
+    ("03.4", look_ones_and_zeros, "True and False"),
+]
+
+
+@pytest.mark.parametrize(
+    ("number", "answer", "words"), ASKED, ids=lambda x: getattr(x, "__name__", "")
+)
+def test_an_answer_of_the_wrong_kind_hears_why_in_plain_words(number, answer, words):
+    result = llmlab.check(number, answer)
+    assert result.status == "wrong"
+    assert words in result.message
+    assert "combination of arguments" not in result.message and "dim=" not in result.message
+
+
+def test_an_error_that_nobody_foresaw_is_told_as_it_is():
+    def misspelt(key, heads):
+        return key.repeat_interleaved(heads)
+
+    assert "AttributeError" in llmlab.check("03.2", misspelt).message
 
 
 @pytest.mark.parametrize("number", ALL)

@@ -1,6 +1,7 @@
 """The attention explorer and bertviz in a real JupyterLab and on a plain page, without network."""
 
 import io
+import json
 import os
 from pathlib import Path
 
@@ -80,8 +81,13 @@ class Plain:
         self.page.on("pageerror", lambda error: self.problems.append(str(error)))
         self.page.on("console", lambda m: m.type == "error" and self.problems.append(m.text))
         self.page.on("request", self._note)
+        counters = self.page.context.new_cdp_session(self.page)
+        counters.send("Performance.enable", {"timeDomain": "threadTicks"})
         self.page.goto(path.as_uri())
-        self.milliseconds = self.page.evaluate(WATCH)
+        waited = self.page.evaluate(WATCH)
+        values = {m["name"]: m["value"] for m in counters.send("Performance.getMetrics")["metrics"]}
+        # Where other programs hold the processors, what the page itself used counts.
+        self.milliseconds = min(waited, 1000 * values["ProcessTime"])
 
     def _note(self, request):
         if not request.url.startswith(("file:", "data:", "blob:")):
@@ -114,7 +120,6 @@ def model(layers, heads, length, seed=0):
 @pytest.mark.parametrize(("length", "limit"), [(64, 500), (256, 2000)])
 def test_it_draws_in_time(chrome, tmp_path, length, limit):
     view = attention(model(30, 9, length), [f" token{i}" for i in range(length)])
-    # the best of three: another program may hold the machine for a moment
     best = min(Plain(chrome, tmp_path, view.html).milliseconds for _ in range(3))
     print(f"{length} tokens: {len(view.html) / 1e6:.2f} MB, drawn after {best:.0f} ms")
     assert best < limit
@@ -158,6 +163,109 @@ def test_the_matrix_shows_the_weights_and_the_mask(chrome, tmp_path):
         assert abs(masked - none) > 12
         hatched = shot[int(y0) + 2 : int(y0) + 30, int(x0) + 72 : int(x0) + 132]
         assert hatched.std() > 5
+
+
+def test_it_is_far_smaller_and_faster_than_bertviz(chrome, tmp_path):
+    """Of the same 16 tokens, drawn in the same browser: `make bench` has the 64 of the budget."""
+    weights, names = model(30, 9, 16), [f"t{i}" for i in range(16)]
+    ours, theirs = attention(weights, names), bertviz("model", weights, names)
+    drawn = {
+        view: min(Plain(chrome, tmp_path, view.html).milliseconds for _ in range(2))
+        for view in (ours, theirs)
+    }
+    assert drawn[theirs] > 3 * drawn[ours]  # 7 here, mostly the page itself; 77 at 64 tokens
+    plain = Plain(chrome, tmp_path, theirs.html)
+    nodes = "() => document.querySelectorAll('*').length"
+    assert plain.page.evaluate(nodes) > 100 * Plain(chrome, tmp_path, ours.html).page.evaluate(
+        nodes
+    )
+
+
+def test_padding_is_drawn_and_named(chrome, tmp_path):
+    weights = numpy.zeros((2, 2, 5, 5))
+    weights[..., :3, :3] = numpy.random.default_rng(0).dirichlet(numpy.ones(3), size=(2, 2, 3))
+    weights[..., 3:, :] = 0.2  # a row of padding looks at everything: it does not count
+    tokens = ["[CLS]", "it", "[SEP]", "[PAD]", "[PAD]"]
+    mask = [1, 1, 1, 0, 0]
+    view = attention(
+        weights, tokens, attention_mask=mask, query=numpy.ones((2, 5, 4)), key=numpy.ones((2, 5, 4))
+    )
+    plain = Plain(chrome, tmp_path, view.html)
+    detail = part(plain.page, "detail")
+    shot = pixels(detail).sum(-1) / 3
+    # cells of 34 pixels; the last of them ends 12 and 8 pixels before the canvas's corner
+    box = detail.bounding_box()
+    x0, y0 = int(box["width"]) - 12 - 5 * 34, int(box["height"]) - 8 - 5 * 34
+
+    def stripes(q, k):  # how much the brightness changes along a line without letters
+        return shot[y0 + q * 34 + 4, x0 + k * 34 + 3 : x0 + k * 34 + 31].std()
+
+    for q, k in [(0, 3), (2, 4), (3, 0), (4, 4)]:
+        assert stripes(q, k) > 3, (q, k)
+    for q, k in [(0, 0), (1, 2), (2, 1)]:
+        assert stripes(q, k) < 1, (q, k)
+    assert "Hatched: padding, masked." in plain.page.locator(".help").last.inner_text()
+    detail.focus()
+    for key, said in [
+        ("ArrowRight", "“[CLS]” (token 0) is looked at most by"),
+        ("End", ""),
+        ("ArrowRight", "“it” (token 1) is looked at most by"),
+        ("ArrowRight", "“[SEP]” (token 2) is looked at most by"),
+        ("ArrowRight", "“[PAD]” (token 3) is padding: masked, no token looks at it."),
+        ("ArrowDown", "“[CLS]” (token 0) to “[PAD]” (token 3) is masked: padding."),
+        ("Escape", "Point at a token"),
+    ]:
+        plain.page.keyboard.press(key)
+        assert said in plain.says()
+    for _ in range(4):
+        plain.page.keyboard.press("ArrowDown")
+    assert plain.says().endswith("“[PAD]” (token 3) is padding: masked.")
+    plain.page.get_by_label("Head as").select_option("lines")
+    plain.page.get_by_label("Head as").select_option("qk")
+    assert plain.problems == []
+
+
+# What Colab's and VS Code's documentation and sources say of their outputs, as a page.
+COLAB = """<iframe sandbox="allow-scripts allow-downloads" width="1200" height="700"></iframe>
+<script>document.querySelector('iframe').srcdoc = '<!DOCTYPE html><html theme="dark">'
+    + '<body>' + {html};</script>"""
+VS_CODE = """<div id="output"></div><script>
+    document.body.classList.add('vscode-dark');
+    const output = document.querySelector('#output');
+    output.innerHTML = {html};
+    for (const old of output.querySelectorAll('script')) {{
+        const script = document.createElement('script');
+        script.text = old.innerText;
+        script.type = old.type;
+        output.append(script);
+        script.remove();
+    }}</script>"""
+
+
+@pytest.mark.parametrize("host", [COLAB, VS_CODE], ids=["a frame", "scripts made anew"])
+@pytest.mark.parametrize("kind", ["explorer", "bertviz"])
+def test_in_outputs_made_like_colabs_and_vs_codes(chrome, tmp_path, host, kind):
+    weights = model(2, 3, 5)
+    view = attention(weights, list("abcde"), layer=0, head=0)
+    if kind == "bertviz":
+        view = bertviz("head", weights, list("abcde"))
+    path = tmp_path / "page.html"
+    literal = json.dumps(view.html).replace("</", "<\\/")
+    path.write_text('<!DOCTYPE html><meta charset="utf-8"><body>' + host.format(html=literal))
+    page = chrome.new_page(viewport=browser.SIZE)
+    problems = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.goto(path.as_uri())
+    inside = page.frame_locator("iframe") if host is COLAB else page
+    inside.locator("[data-live=drawn]").wait_for()
+    if kind == "explorer":
+        inside.locator("[data-part=overview]").press("ArrowDown")
+        assert inside.locator("[role=status]").inner_text().startswith("Layer 0, head 1")
+        # no background says that the theme is dark: the page's own mark does
+        assert inside.locator(".help").last.inner_text().count("lighter is more") == 1
+    else:
+        assert inside.locator("svg #attention line").count() == 3 * 5 * 5
+    assert problems == []
 
 
 def test_filters_and_links_of_a_sentence_pair(chrome, tmp_path):
@@ -217,10 +325,53 @@ def test_buttons_save_png_svg_and_a_page_of_its_own(chrome, tmp_path):
     again = chrome.new_page()
     again.goto(saved["HTML"].as_uri())
     again.wait_for_selector("[data-live=drawn]")
+    assert again.locator("main h1").count() == 1  # landmarks that a screen reader jumps to
+    assert again.locator("main table caption").count() == 2
     part(again, "overview").focus()
     again.keyboard.press("ArrowLeft")
     assert again.locator("[role=status]").inner_text().startswith("Layer 0, head 2")
     assert "http" not in saved["HTML"].read_text().replace("http://www.w3.org/2000/svg", "")
+
+
+def test_what_it_draws_are_the_weights_and_products(chrome, tmp_path):
+    """Read from the SVG, which the same strokes make as the screen."""
+    draw = numpy.random.default_rng(3)
+    query, key = draw.normal(size=(3, 4, 6, 8)) * 2, draw.normal(size=(3, 2, 6, 8))
+    shared = key.repeat(2, axis=1)  # two heads of queries read one of keys
+    scores = query @ shared.swapaxes(-1, -2) / 8**0.5
+    scores[..., numpy.triu(numpy.ones((6, 6), bool), 1)] = -numpy.inf
+    weights = numpy.exp(scores - scores.max(-1, keepdims=True))
+    weights /= weights.sum(-1, keepdims=True)
+    view = attention(weights, list("abcdef"), query=query, key=key, layer=2, head=3)
+    page = Plain(chrome, tmp_path, view.html).page
+    svg = chrome.new_page()
+
+    def saved(mode):
+        page.get_by_label("Head as").select_option(mode)
+        with page.expect_download() as waiting:
+            page.get_by_role("button", name="SVG").click()
+        waiting.value.save_as(tmp_path / "saved.svg")
+        svg.goto((tmp_path / "saved.svg").as_uri())
+        return svg.locator("text").all_text_contents()
+
+    one = weights[2, 3]
+    words = saved("matrix")
+    shown = [float(word) for word in words if word.count(".") == 1 and word[0].isdigit()]
+    meant = one[numpy.tril_indices(6)]
+    meant = meant[numpy.rint(meant * 253) > 1]
+    assert numpy.abs(numpy.array(shown) - meant).max() <= 0.002 + 0.005
+
+    saved("lines")
+    strokes = svg.locator("line").evaluate_all(
+        "lines => lines.map(line => +line.getAttribute('stroke-opacity'))"
+    )
+    strong = one[numpy.rint(one * 253) / 253 > 0.004]
+    assert numpy.abs(numpy.array(strokes) - strong).max() <= 0.002 + 0.005
+
+    words = saved("qk")  # of the last token
+    found = [float(word) for word in words if word.lstrip("-").replace(".", "", 1).isdigit()]
+    assert numpy.abs(numpy.array(found[0::2]) - scores[2, 3, 5]).max() < 0.005 + 1e-3
+    assert numpy.abs(numpy.array(found[1::2]) - one[5]).max() <= 0.002 + 0.005
 
 
 def test_bertviz_past_32_tokens_draws_on_a_click(chrome, tmp_path):
@@ -323,6 +474,7 @@ def test_in_jupyterlab(tmp_path):
         overview, detail = part(page, "overview"), part(page, "detail")
         says = page.locator(".llmlab-attention [role=status]")
         assert says.inner_text().startswith("Layer 1, head 2.")
+        assert says.get_attribute("aria-live") == "polite"
         before = pixels(detail)
         box = overview.bounding_box()
         step = (box["width"] - 34) / 4

@@ -36,6 +36,9 @@ DRAWN = {
     "heatmap": lambda: plots.heatmap(
         [[0, 1], [0.5, 0.2]], ["one", LONG], ["three", LONG], alt="1.00 at most", title="weights"
     ),
+    "head": lambda: plots.head(np.tril(np.ones((5, 5))) / 5, ["a", LONG, "$x$", "Ġthe", "b"]),
+    "head of a long text": lambda: plots.head(np.eye(60), [f"token {i}" for i in range(60)]),
+    "heads": lambda: plots.heads(np.stack([np.eye(5)] * 12), list("abcde"), title="Layer 3"),
     "large heatmap": lambda: plots.heatmap(np.eye(12), alt="a diagonal", digits=None),
     "curves": lambda: plots.curves(
         [0, 1, 2], {"train": [3, 2, 1], "a long name": [3, 1, 0.5]}, alt="both fall", ylabel="loss"
@@ -64,6 +67,14 @@ DRAWN = {
         xlabel="P",
         wrong=[(1, 0)],
         legend="false",
+    ),
+    "looks": lambda: plots.looks(["The", " cat", " $"], [0.9, 0.1, 0], 1),
+    "looks of a long text": lambda: plots.looks(["a token"] * 14, [1 / 14] * 14, title="evenly"),
+    "heads beside": lambda: plots.heads_beside(
+        {"one": (np.eye(2), ["a", "$b"]), "two": (torch.eye(12), [" token"] * 12)}, alt="diagonals"
+    ),
+    "by depth": lambda: plots.by_depth(
+        {"large": np.linspace(0, 1, 30), "small": [0.1, 0.2], "one": [0.3]}, alt="all rise"
     ),
     "black boxes": lambda: plots.black_boxes(
         ["The", " sun", " is"], [504, 3575, 314], [7042, 260], [0.771, 0.064], "up", title="boxes"
@@ -292,6 +303,11 @@ def test_pictures_say_by_themselves_what_they_show():
     assert DRAWN["token bars without a first"]().alt == shown
     assert DRAWN["uses"]().alt.endswith("in the fridge → fridge?, GTG GAG → usually GAG")
     assert DRAWN["sequences"]().alt.startswith("two: DNA ATG ? → next; a long name C C ( =")
+
+
+def test_looks_says_who_looks_and_at_whom_most():
+    picture = plots.looks([" it", " sat", " down"], [0.25, 0.75, 0], 1)
+    assert picture.alt == "'sat' looks most at 'sat': it 0.250, sat 0.750, down 0.000"
 
 
 def test_aspirin_has_the_atoms_of_its_string():

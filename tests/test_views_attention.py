@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 import llmlab
-from llmlab import LabError
+from llmlab import LabError, plots
 from llmlab.views import View, attention, bertviz
 from llmlab.views.attention import GAP, LEVELS, MASKED, png, tiles
 from tests.tools.notebooks import sanitised
@@ -157,6 +157,54 @@ def test_cross_attention_has_two_rows_of_tokens():
     assert (data["tokens"][1], data["keys"][1]) == ("chat", "cat")
 
 
+# ---- padding ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("causal", [False, True])
+def test_padding_is_masked_and_the_rest_is_as_without_it(side, causal):
+    """The same text with three tokens of padding, whose rows hold what models put there."""
+    weights = made(queries=5, causal=causal)
+    padded = numpy.full((3, 2, 8, 8), 1 / 8)
+    inside = slice(3, 8) if side == "left" else slice(0, 5)
+    padded[:, :, inside] = 0
+    padded[:, :, inside, inside] = weights
+    mask = torch.zeros(1, 8, dtype=torch.long)
+    mask[0, inside] = 1
+    names = [f"t{i}" for i in range(5)]
+    pads = ["[PAD]"] * 3
+    view = attention(padded, pads + names if side == "left" else names + pads, attention_mask=mask)
+    alone = attention(weights, names)
+    bytes_ = decoded(view)
+    assert (bytes_[:, :, inside, inside] == decoded(alone)).all()
+    outside = mask[0].numpy() == 0
+    assert (bytes_[:, :, outside] == MASKED).all() and (bytes_[..., outside] == MASKED).all()
+    assert facts(view)["padding"] == numpy.flatnonzero(outside).tolist()
+    assert facts(view)["causal"] == causal
+    assert view.text == alone.text.replace("5 tokens", "8 tokens (3 of them padding)")
+    assert "<td>[PAD]</td>" not in view.html  # no row of the tables is about padding
+    assert "grey is masked" in view.html
+
+
+def test_padding_of_the_other_text_in_cross_attention():
+    weights = made(2, 2, 3, 5)
+    weights[..., 4] = 0
+    view = attention(weights, list("abc"), list("vwxyz"), attention_mask=[1, 1, 1, 1, 0])
+    assert (decoded(view)[..., 4] == MASKED).all()
+    assert (decoded(view)[..., :4] != MASKED).all()
+    assert "3 query and 5 key tokens (1 padding), cross-attention" in view.text
+
+
+def test_queries_and_keys_explain_the_weights_beside_padding():
+    query, key, weights = queries_and_keys()
+    mask = numpy.array([1] * 6 + [0, 0])
+    view = attention(weights, WORDS, query=query, key=key, attention_mask=mask)
+    assert facts(view)["qk"]["agrees"]
+    assert not facts(attention(weights, WORDS, query=-query, key=key, attention_mask=mask))["qk"][
+        "agrees"
+    ]
+
+
 def test_one_token():
     view = attention(numpy.ones((2, 2, 1, 1)), ["Hello"])
     assert view.text == (
@@ -165,6 +213,24 @@ def test_one_token():
     )
     assert (decoded(view) == LEVELS).all()
     assert "<td>Hello</td><td>Hello</td><td>1.00</td>" in view.html
+
+
+def test_one_token_in_all_other_pictures():
+    one = torch.ones(2, 2, 1, 1)
+    beside = "but to the first token and to itself"
+    assert plots.head(one[0, 0], ["Hi"]).alt == f"Strongest links: none {beside}."
+    assert plots.heads(one[0], ["Hi"]).alt.endswith("head 0: no link; head 1: no link.")
+    for kind in ("head", "model"):
+        assert "2 layers × 2 heads over 1 tokens" in bertviz(kind, one, ["Hi"]).text
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_in_all_other_pictures(dtype):
+    exact = torch.tensor([[[[1, 0, 0], [0.5, 0.5, 0], [0.25, 0.5, 0.25]]]])
+    half, names = exact.to(dtype), ["a", "b", "c"]
+    assert bertviz("head", half, names).html == bertviz("head", exact, names).html
+    assert plots.head(half[0, 0], names).alt == plots.head(exact[0, 0], names).alt
+    assert plots.heads(half[0], names).alt == plots.heads(exact[0], names).alt
 
 
 def test_layers_can_be_chosen():
@@ -201,7 +267,8 @@ def test_long_texts_show_fewer_layers_and_say_so():
     layers = facts(view)["layers"]
     assert 2 <= len(layers) < 30
     assert 17 in layers
-    assert len(view.html.encode()) <= 1_500_000
+    # as many as fit, and not one of them more
+    assert 1_500_000 * 0.85 < len(view.html.encode()) <= 1_500_000
     assert re.search(r"All 30 layers would take \d\.\d MB, so only layers \d", view.text)
     assert "layers=[…]" in view.text
     assert (
@@ -376,6 +443,34 @@ BAD = {
         lambda: attention(made(), WORDS, sentence_b_start=8),
         "between 1 and 7",
     ),
+    "mask of others": (
+        lambda: attention(made(), WORDS, attention_mask=[1, 1, 0]),
+        "8 of them here",
+    ),
+    "mask of padding only": (
+        lambda: attention(made(), WORDS, attention_mask=[0] * 8),
+        "1 for a token and 0 for padding",
+    ),
+    "mask of weights": (
+        lambda: attention(made(), WORDS, attention_mask=[0.5] * 8),
+        "1 for a token and 0 for padding",
+    ),
+    "picture of a layer as a head": (
+        lambda: plots.head(made()[0], WORDS),
+        "one head, (query, key); the weights have shape (2, 8, 8)",
+    ),
+    "picture of all layers": (
+        lambda: plots.heads(made(), WORDS),
+        "one layer, (head, query, key); the weights have shape (3, 2, 8, 8)",
+    ),
+    "picture with other tokens": (
+        lambda: plots.heads(made()[0], WORDS[:5]),
+        "5 tokens, but the attention has 8",
+    ),
+    "picture with other names": (
+        lambda: plots.heads(made()[0], WORDS, names=["a"]),
+        "2 heads but 1 names",
+    ),
     "query alone": (lambda: attention(made(), WORDS, query=made()), "belong together"),
     "query of others": (
         lambda: attention(made(), WORDS, query=numpy.ones((2, 5, 4)), key=numpy.ones((2, 5, 4))),
@@ -457,6 +552,49 @@ def test_bertviz_takes_cross_attention_and_options():
     assert parameters["attention"][0]["right_text"] == list("vwxyz")
 
 
+# ---- plain pictures ---------------------------------------------------------------------------
+
+
+def test_a_head_as_a_heatmap_names_its_strongest_links():
+    weights = made(1, 1, causal=True)[0, 0]
+    weights[:] = numpy.eye(8)
+    weights[5] = [0, 0.8, 0, 0, 0, 0.2, 0, 0]
+    weights[3] = [0.4, 0, 0.6, 0, 0, 0, 0, 0]
+    picture = plots.head(torch.tensor(weights), WORDS, title="Layer 2, head 1")
+    assert picture.alt == (
+        "Layer 2, head 1. Strongest links: ␣it → ␣animal 0.80; ␣tired → ␣was 0.60. Grey: masked."
+    )
+    axes = picture.axes[0]
+    drawn = axes.images[0].get_array()
+    assert (drawn.mask == numpy.triu(numpy.ones((8, 8), bool), 1)).all()
+    assert (drawn.filled(0) == weights).all()
+    assert [label.get_text() for label in axes.get_yticklabels()][1] == "␣animal"
+    assert [label.get_text() for label in axes.get_xticklabels()][5] == "␣it"
+    assert "0.80" in [text.get_text() for text in axes.texts]
+    assert "Grey" not in plots.head(made()[0, 0], WORDS).alt
+
+
+@pytest.mark.parametrize("count", [1, 2, 9, 12, 32])
+def test_a_layers_heads_as_a_grid_in_the_same_colours(count):
+    weights = made(1, count)[0]
+    picture = plots.heads(weights[None], WORDS, title="Layer 7")  # with the batch axis
+    drawn = [axes for axes in picture.axes if axes.images]
+    assert [axes.get_title() for axes in drawn] == [f"head {h}" for h in range(count)]
+    assert {axes.images[0].get_clim() for axes in drawn} == {(0, 1)}
+    assert all(
+        (axes.images[0].get_array() == one).all() for axes, one in zip(drawn, weights, strict=True)
+    )
+    assert picture.alt.count("head ") == count
+    chosen = plots.heads(weights[:1], WORDS, names=["16.0"])
+    assert "token and to itself: 16.0: " in chosen.alt
+
+
+def test_cross_attention_as_a_picture():
+    weights = numpy.array([[0.9, 0.05, 0.05], [0.1, 0.2, 0.7]])
+    picture = plots.head(weights, ["le", "chat"], ["the", "cat", "."])
+    assert picture.alt == "Strongest links: le → the 0.90; chat → . 0.70."
+
+
 # ---- the script -------------------------------------------------------------------------------
 
 
@@ -471,5 +609,5 @@ def test_the_script_survives_hosts_that_join_lines(name):
 def test_tiles_are_layers_across_and_heads_down():
     weights = numpy.zeros((2, 3, 2, 2))
     weights[1, 2, 0, 1] = 1
-    rows, columns = numpy.nonzero(tiles(weights, causal=False) == LEVELS)
+    rows, columns = numpy.nonzero(tiles(weights, numpy.zeros((2, 2), bool)) == LEVELS)
     assert (rows.tolist(), columns.tolist()) == ([2 * 3 + 1], [1 * 3 + 2])

@@ -28,6 +28,9 @@ _NOTEBOOKS = {
     "01": "llmlab.checks.tokenization",
     "02": "llmlab.checks.forward_pass",
     "03": "llmlab.checks.attention",
+    "04": "llmlab.checks.classification",
+    "05": "llmlab.checks.generation",
+    "07": "llmlab.checks.fine_tuning",
 }
 
 PATIENCE = 10  # seconds for all of them: an honest answer takes well under one
@@ -50,7 +53,7 @@ class Exercise:
             The first one that agrees with the student's outputs (or stops with the same error)
             wins.
         same: whether two outputs agree; `agree` suits numbers, tensors, strings and lists.
-        look: optional last resort: (answer, expected, arguments) -> message, or "" for none.
+        look: optional last resort: (answer or error, expected, arguments) -> message, or "".
     """
 
     title: str
@@ -265,12 +268,12 @@ def _diagnose(task: Exercise, trials: list) -> str:
         if all(_same(task, answer, _outcome(mistake, given)) for given, _, answer in trials):
             return message
     given = f"(input: {_brief(arguments)})"
-    if isinstance(got, Exception):
-        return f"your function stopped with {type(got).__name__}: {got} {given}"
     if task.look is not None:
         message = _outcome(task.look, (got, expected, arguments))
         if message and isinstance(message, str):
             return message
+    if isinstance(got, Exception):
+        return f"your function stopped with {type(got).__name__}: {got} {given}"
     if _kind(got) != _kind(expected):
         return f"expected {_kind(expected)}, got {_kind(got)} {given}"
     wrong = sum(not _same(task, answer, right) for _, right, answer in trials)

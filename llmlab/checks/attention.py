@@ -1,6 +1,7 @@
 """The exercises of notebook 03: causal weights, grouped heads, an induction score, two masks."""
 
 import random
+import re
 from functools import partial
 
 import torch
@@ -88,14 +89,20 @@ def _causal_scores(q: _Vectors, k: _Vectors) -> _Weights:
     return scores.masked_fill(torch.ones_like(scores).triu(1).bool(), -torch.inf)
 
 
+def _causal_six(q: _Vectors, k: _Vectors) -> _Weights:
+    # stops: the notebook's mask is for its six tokens
+    later = torch.ones(6, 6).triu(1).bool()
+    return (q @ k.T / q.shape[1] ** 0.5).masked_fill(later, -torch.inf).softmax(-1)
+
+
 # ---- 03.2 a key for every head -------------------------------------------------------------------
 
 
 def _keys(rng: random.Random) -> tuple[Tensor, int]:
-    """Keys of at least two heads, each shared by at least two queries."""
+    """Keys of at least two heads, each shared by two or by three queries."""
     batch, key_heads, length, size = (rng.randrange(2, 4) for _ in range(4))
     shape = (batch, key_heads, length + 2, size + 3)
-    return torch.randn(shape, generator=_generator(rng)), key_heads * rng.randrange(2, 5)
+    return torch.randn(shape, generator=_generator(rng)), key_heads * rng.randrange(2, 4)
 
 
 def _spread(key: _Keys, heads: int, dim: int = 1) -> Tensor:
@@ -112,6 +119,28 @@ def _spread_too_many(key: _Keys, heads: int) -> Tensor:
 
 def _spread_three(key: _Keys, heads: int) -> Tensor:
     return key.repeat_interleave(3, dim=1)
+
+
+def _spread_by_three(key: _Keys, heads: int) -> Tensor:
+    return torch.stack([key[:, head // 3] for head in range(heads)], dim=1)
+
+
+def _spread_flat(key: _Keys, heads: int) -> Tensor:
+    return key.repeat_interleave(heads // key.shape[1])
+
+
+def _stops_at_heads(got: object, expected: object, arguments: tuple) -> str:
+    """What to say of an answer to 03.2 that stops with an error, in the place of torch's words."""
+    if isinstance(got, TypeError) and re.search("float|received an invalid", str(got)):
+        return (
+            "something counts with a number that is not whole. In Python 6 / 2 is 3.0, also where "
+            "it comes out even; there is another division, one that gives whole numbers."
+        )
+    if isinstance(got, RuntimeError) and "expanded size" in str(got):
+        return "expand copies only an axis of length 1, and there are several keys."
+    if isinstance(got, IndexError):
+        return "you ask for a key head that is not there: their number is an axis of `key`."
+    return ""
 
 
 def _spread_first(key: _Keys, heads: int) -> Tensor:
@@ -138,6 +167,21 @@ def _induction(weights: _Weights, step: int = 1) -> Tensor:
     n = len(weights) // 2
     places = torch.arange(n)
     return weights[places + n, places + step].mean()
+
+
+def _induction_three(weights: _Weights) -> Tensor:
+    return weights[[3, 4, 5], [1, 2, 3]].mean()
+
+
+def _induction_whole(weights: _Weights) -> Tensor:
+    # stops: there is no row 2n
+    n = len(weights)
+    return torch.stack([weights[n + i, i + 1] for i in range(n)]).mean()
+
+
+def _induction_diagonal(weights: _Weights) -> Tensor:
+    n = len(weights) // 2
+    return weights.diagonal(1 - n).mean()
 
 
 def _induction_sum(weights: _Weights) -> Tensor:
@@ -229,15 +273,46 @@ def _may_on_padding(mask: _Mask) -> Tensor:
     return _earlier(mask) & ~mask.bool()[:, None, :]
 
 
+def _may_hidden_by_both(mask: _Mask) -> Tensor:
+    return ~_earlier(mask) & ~mask.bool()[:, None, :]
+
+
+def _may_later_of_the_notebook(mask: _Mask) -> Tensor:
+    return ~_earlier(mask) & mask.bool()[:, None, :]
+
+
+def _may_and(mask: _Mask) -> Tensor:
+    # stops: `and` wants one True or False
+    return _earlier(mask) and mask.bool()[:, None, :]
+
+
+def _may_one_axis_less_turned(mask: _Mask) -> Tensor:
+    return mask.bool() & _earlier(mask)
+
+
 def _may_one_axis_less(mask: _Mask) -> Tensor:
     # stops: (query, key) and (batch, key) do not fit
     return _earlier(mask) & mask.bool()
 
 
 def _as_bools(got: object, expected: object) -> bool:
-    """True and False, or 1 and 0, of the right shape: as a tensor, an array or nested lists."""
+    """True and False of the right shape and places: as a tensor, an array or nested lists."""
     answer, right = torch.as_tensor(got), torch.as_tensor(expected)
-    return answer.shape == right.shape and bool((answer.double() == right.double()).all())
+    return answer.dtype == torch.bool and torch.equal(answer, right)
+
+
+def _numbers(got: object, expected: object, arguments: tuple) -> str:
+    """What to say of an answer to 03.4 that is made of numbers."""
+    try:
+        answer = torch.as_tensor(got)
+    except (TypeError, ValueError, RuntimeError):
+        return ""
+    if answer.dtype == torch.bool:
+        return ""
+    return (
+        "your answer holds numbers; asked for are True and False. `masked_fill` takes nothing "
+        "else, and 1 and 0 come out of a multiplication or of a mask that is not made bool first."
+    )
 
 
 _AXES = "the two masks have different axes: one is (query, key), the other (batch, key)."
@@ -277,19 +352,28 @@ EXERCISES = {
             ),
             "queries and keys are swapped: rows are queries.": _causal_swapped,
             "these are the masked scores; the last step is missing.": _causal_scores,
+            "your mask is for six tokens, as many as the toy has; here their number differs from "
+            "test to test.": _causal_six,
         },
     ),
     "03.2": Exercise(
         title="give every query head its key",
         inputs=_keys,
         reference=_spread,
+        look=_stops_at_heads,
         mistakes={
             "your keys come in turn (A, B, A, B): neighbours should share one.": _spread_in_turn,
             "you copy each key as often as there are query heads: that is too many.": (
                 _spread_too_many
             ),
             "you always copy three times: that is SmolLM2's group.": _spread_three,
+            "you divide the head's number by 3: that is right for SmolLM2 alone.": (
+                _spread_by_three
+            ),
             "all your heads read the first key.": _spread_first,
+            "you copy single numbers and lose all axes: say along which one to copy.": (
+                _spread_flat
+            ),
             "you average the keys; each query head should read one of them.": _spread_mean,
             "you copy along the batch axis.": partial(_spread, dim=0),
             "you copy along the tokens: the text has become longer.": partial(_spread, dim=2),
@@ -306,6 +390,13 @@ EXERCISES = {
             ),
             "you look at the token before the first copy.": partial(_induction, step=-1),
             "you look two tokens after the first copy.": partial(_induction, step=2),
+            "you fixed n = 3, as in the example: n is half the length of the weights.": (
+                _induction_three
+            ),
+            "you take n as the whole length: there is no row at n + i then.": _induction_whole,
+            "you took a whole diagonal of the matrix: it begins before the second copy.": (
+                _induction_diagonal
+            ),
             "this is a sum: a longer sequence would get a larger score.": _induction_sum,
             "you divide by all queries; only those of the second copy count.": _induction_all,
             "this is the attention to the token just before.": _induction_previous,
@@ -323,6 +414,7 @@ EXERCISES = {
         inputs=_padded_left,
         reference=_may,
         same=_as_bools,
+        look=_numbers,
         mistakes={
             "padding can still be seen: this is the causal mask alone.": _may_causal,
             "later tokens can still be seen: this is the padding mask alone.": _may_padding,
@@ -334,7 +426,16 @@ EXERCISES = {
             "no token sees itself.": _may_not_itself,
             "your tokens look ahead, and not back.": _may_later,
             "your tokens see nothing but padding: 1 in the mask means real.": _may_on_padding,
+            "this is True where a key is later and padding: True should say what may be seen, "
+            "and one reason is enough to hide a key.": _may_hidden_by_both,
+            "your causal part is that of section 2, where True means hidden; here True says what "
+            "may be seen.": _may_later_of_the_notebook,
+            "`and` joins one True or False with another; element by element it is an operator "
+            "of a single sign.": _may_and,
             _AXES: _may_one_axis_less,
+            "the two masks have different axes: one is (batch, key), the other (query, key).": (
+                _may_one_axis_less_turned
+            ),
         },
     ),
 }

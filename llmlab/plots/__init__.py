@@ -5,20 +5,25 @@ text is also the picture's text/plain, so that it reads where pictures do not sh
 compare it. Say in it what the picture says, with its numbers.
 """
 
+from llmlab.plots.attention import head, heads
 from llmlab.plots.charts import bars, curves, grouped_bars, heatmap, token_bars, words
 from llmlab.plots.drawings import (
     arrow,
     aspirin,
     black_boxes,
     box,
+    by_depth,
     course_map,
     decoder,
     drawing,
+    heads_beside,
+    looks,
     next_token,
     sequences,
     timeline,
     uses,
 )
+from llmlab.plots.evaluation import LiveCurve, calibration, confusion, learning_curve, live_curve
 from llmlab.plots.style import COLOURS, CYCLE, SIZES, STYLE, Picture, picture, use_style
 
 __all__ = [
@@ -26,18 +31,28 @@ __all__ = [
     "CYCLE",
     "SIZES",
     "STYLE",
+    "LiveCurve",
     "Picture",
     "arrow",
     "aspirin",
     "bars",
     "black_boxes",
     "box",
+    "by_depth",
+    "calibration",
+    "confusion",
     "course_map",
     "curves",
     "decoder",
     "drawing",
     "grouped_bars",
+    "head",
+    "heads",
+    "heads_beside",
     "heatmap",
+    "learning_curve",
+    "live_curve",
+    "looks",
     "next_token",
     "picture",
     "sequences",

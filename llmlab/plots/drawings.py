@@ -1,6 +1,6 @@
 """Boxes and arrows: how text flows through a model, and the drawings of single notebooks."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -14,6 +14,7 @@ from llmlab.plots.charts import one_each
 from llmlab.plots.style import (
     COLOURS,
     CYCLE,
+    SEQUENTIAL,
     Picture,
     in_digits,
     in_words,
@@ -575,4 +576,113 @@ def decoder(layers: int, hidden: int, vocabulary: int) -> Picture:
             plus, stream, "+", ha="center", va="center", fontsize=13, fontweight="bold",
             bbox={"boxstyle": "circle,pad=0.15", "facecolor": "white", "edgecolor": "black"},
         )  # fmt: skip
+    return figure
+
+
+def looks(
+    tokens: Sequence[str],
+    weights: Sequence[float],
+    at: int | None = None,
+    *,
+    alt: str = "",
+    title: str = "",
+    digits: int = 3,
+) -> Picture:
+    """What one token looks at: a low bar above each token of the text, with its number.
+
+    Args:
+        tokens: the text, one string a token.
+        weights: the attention that each gets, shape (key).
+        at: position of the token that looks; later tokens that get nothing are drawn grey.
+        alt: see `picture`; by default the title and each token with its number.
+        title: the message of the picture; by default who looks, and at whom most.
+        digits: digits after the point in the printed numbers.
+
+    Returns:
+        The picture.
+
+    Raises:
+        LabError: the weights are no numbers, or not one a token.
+    """
+    heights = one_each(tokens, weights)
+    if not title and at is not None:
+        most = tokens[heights.index(max(heights))].strip()
+        title = f"'{tokens[at].strip()}' looks most at '{most}'"
+    labels = [in_digits(height, digits) for height in heights]
+    listed = ", ".join(f"{t.strip()} {n}" for t, n in zip(tokens, labels, strict=True))
+    figure, axes = picture("wide", alt=alt or (f"{title}: {listed}" if title else listed))
+    crowded = sum(text_width(token) + 0.12 for token in tokens) > 7.8
+    figure.set_figheight(1.6 if crowded else 1.05)  # a first screen has little room
+    later = [at is not None and i > at and not height for i, height in enumerate(heights)]
+    drawn = axes.bar(range(len(heights)), heights, color=COLOURS["attention"], width=0.7)
+    for bar_label, grey in zip(axes.bar_label(drawn, labels=labels, padding=2), later, strict=True):
+        bar_label.set(fontsize=10.5, color=COLOURS["masked" if grey else "text"])
+    turned = {"rotation": 45, "ha": "right"} if crowded else {}
+    axes.set_xticks(range(len(tokens)), labels=[plain(t.strip()) for t in tokens], **turned)
+    for i, (label, grey) in enumerate(zip(axes.get_xticklabels(), later, strict=True)):
+        if i == at:
+            label.set(color=COLOURS["query"], fontweight="bold")
+        elif grey:
+            label.set(color=COLOURS["masked"])
+    axes.tick_params(axis="x", length=0)
+    axes.set(yticks=[], title=title)
+    axes.spines["left"].set_visible(False)
+    axes.margins(x=0.01, y=0.35)
+    return figure
+
+
+def heads_beside(
+    heads: Mapping[str, tuple[Any, Sequence[str]]], *, alt: str, xlabel: str = "looks at"
+) -> Picture:
+    """Two or three heads side by side, each with tokens of its own.
+
+    Args:
+        heads: what to write above a head -> its weights (query, key) and its tokens.
+        alt: see `picture`.
+        xlabel: what the columns are.
+
+    Returns:
+        The picture.
+    """
+    figure, grid = picture("large", alt=alt, ncols=len(heads), squeeze=False)
+    figure.set_figheight(4.6)
+    for axes, (title, (weights, tokens)) in zip(grid[0], heads.items(), strict=True):
+        numbers = np.asarray(weights, dtype=float)
+        axes.imshow(numbers, cmap=SEQUENTIAL, vmin=0, vmax=1, aspect="auto")
+        axes.axline((0, 0), slope=1, color=COLOURS["masked"], linewidth=1, linestyle=":")
+        names = [plain(token.strip()) for token in tokens]
+        axes.set_xticks(range(len(names)), labels=names, rotation=60, ha="right", fontsize=9.5)
+        axes.set_yticks(range(len(names)), labels=names, fontsize=9.5)
+        for label in axes.get_xticklabels():
+            label.set_rotation_mode("anchor")
+        axes.set(title=title, xlabel=xlabel)
+        axes.tick_params(length=0)
+        for spine in axes.spines.values():
+            spine.set(visible=True, color=COLOURS["masked"], linewidth=0.8)
+    return figure
+
+
+def by_depth(
+    lines: Mapping[str, Sequence[float]], *, alt: str, title: str = "", ylabel: str = ""
+) -> Picture:
+    """Curves of models with different numbers of layers, each from its first layer to its last.
+
+    Args:
+        lines: name of a model -> a value for each of its layers.
+        alt: see `picture`.
+        title: the message of the picture.
+        ylabel: what the values are.
+
+    Returns:
+        The picture.
+    """
+    figure, axes = picture("wide", alt=alt)
+    for (name, values), colour in zip(lines.items(), CYCLE * len(lines), strict=False):
+        heights = [float(value) for value in values]
+        depth = np.linspace(0, 1, len(heights)) if len(heights) > 1 else [0.5]
+        label = plain(f"{name}, {len(heights)} layers")
+        axes.plot(depth, heights, color=colour, linewidth=2, marker="o", markersize=5, label=label)
+    axes.set_xticks([0, 1], labels=["first layer", "last layer"])
+    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    axes.set(title=title, ylabel=ylabel, ylim=(0, None))
     return figure

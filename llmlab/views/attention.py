@@ -3,6 +3,14 @@
 The weights stand in one PNG, a byte each. Where scripts run, `attention.js` reads them back from
 it and draws; where they do not (GitHub, a notebook that is not trusted), the PNG and a table of
 the strongest links are what the reader sees.
+
+Where it draws: in JupyterLab 4, in a saved notebook and in nbconvert's HTML the tests see it draw.
+Colab shows each output in a frame of its own, in which scripts run, and marks a dark theme as
+`html[theme=dark]` (its maintainers in googlecolab/colabtools, issues 6 and 1214). VS Code runs the
+scripts of HTML outputs, modules too, in a trusted workspace and marks a dark theme on the body; in
+Restricted Mode it renders no HTML and shows the text (extensions/notebook-renderers in its
+source). Both are imitated in the tests; neither was tried itself. GitHub drops scripts and styles
+and keeps the picture, so that no second one needs to lie beside it (karolzak/ipyplot, issue 3).
 """
 
 import base64
@@ -41,6 +49,7 @@ def attention(
     head: int | None = None,
     layers: Sequence[int] | None = None,
     sentence_b_start: int | None = None,
+    attention_mask: Any = None,
 ) -> View:
     """All heads at a glance, one head in detail: draws offline, in light and dark themes.
 
@@ -61,6 +70,8 @@ def attention(
         head: the head to open on. By default it opens on the head with the strongest link.
         layers: the layers to show. By default all, or, past 1.5 MB, evenly chosen ones.
         sentence_b_start: position of the first token of a second sentence.
+        attention_mask: 1 for a token, 0 for padding, which is drawn as masked; of the keys, in
+            cross-attention.
 
     Returns:
         A view. Its text and its table name the strongest links, one a head, without those to
@@ -77,10 +88,10 @@ def attention(
     first token and to itself: layer 0, head 0: sat → cat 0.70.
     """
     weights = stacked(attention)
-    names = _names(tokens, "tokens", weights.shape[2], "queries")
+    names = named(tokens, "tokens", weights.shape[2], "queries")
     others = names
     if key_tokens is not None:
-        others = _names(key_tokens, "key_tokens", weights.shape[3], "keys")
+        others = named(key_tokens, "key_tokens", weights.shape[3], "keys")
     elif weights.shape[2] != weights.shape[3]:
         raise LabError(
             f"This attention has {weights.shape[2]} queries and {weights.shape[3]} keys, so it is "
@@ -91,18 +102,27 @@ def attention(
     count, heads = weights.shape[:2]
     _within(layer, count, "layer")
     _within(head, heads, "head")
-    later = np.triu(np.ones(weights.shape[2:], bool), 1)
+    padding = _padding(attention_mask, len(others))
+    masked = np.zeros(weights.shape[2:], bool)
+    masked[:, padding] = True
+    if not cross:
+        masked[padding] = True
+    if padding:
+        weights = np.where(masked, 0, weights)
+    later = np.triu(np.ones(masked.shape, bool), 1)
     causal = not cross and len(names) > 1 and not any(one[:, later].any() for one in weights)
+    if causal:
+        masked |= later
 
-    shown, note = _chosen(layers, layer, weights, causal)
-    links = _strongest(weights, shown, cross)
+    shown, note = _chosen(layers, layer, weights, masked)
+    links = _strongest(weights, shown, None if cross else int(masked.all(0).argmin()))
     start = [link for link in links if layer in (None, link[0]) and head in (None, link[1])]
     if layer is None:
         layer = start[0][0] if start else shown[0]
     if head is None:
         head = next((h for i, h, *_ in start if i == layer), 0)
     links = links[:LISTED]
-    vectors, facts = _vectors(query, key, scale, weights, layer, causal)
+    vectors, facts = _vectors(query, key, scale, weights, layer, masked)
     data = {
         "tokens": names,
         "keys": others,
@@ -111,6 +131,8 @@ def attention(
         "layer": shown.index(layer),
         "head": head,
         "causal": causal,
+        "cross": cross,
+        "padding": padding,
         "split": split,
         "qk": facts and {"layer": shown.index(layer), **facts},
     }
@@ -119,6 +141,8 @@ def attention(
     over = f"{len(names)} token{_s(len(names))}"
     if cross:
         over = f"{len(names)} query and {len(others)} key tokens"
+    if padding:
+        over += f" ({len(padding)} of them padding)" if not cross else f" ({len(padding)} padding)"
     kind = ", cross-attention" if cross else ", causal" if causal else ""
     title = f"Attention of {size} over {over}{kind}."
     beside = "" if cross else ", beside those to the first token and to itself"
@@ -131,6 +155,7 @@ def attention(
     return View(
         _html(
             weights[shown] if len(shown) < count else weights,
+            masked,
             data,
             title,
             note,
@@ -179,23 +204,21 @@ def _deflated(pixels: np.ndarray) -> bytes:
     return packer.compress(pixels.tobytes()) + packer.flush()
 
 
-def tiles(weights: np.ndarray, causal: bool) -> np.ndarray:
+def tiles(weights: np.ndarray, masked: np.ndarray) -> np.ndarray:
     """All heads side by side as bytes: a column a layer, a row a head, a line between them.
 
     Args:
         weights: (layer, head, query, key) in 0…1.
-        causal: whether later keys are masked.
+        masked: (query, key), True where no weight can be.
 
     Returns:
         uint8 of shape (head · (query + 1) + 1, layer · (key + 1) + 1).
     """
     count, heads, queries, keys = weights.shape
     grid = np.full((heads, queries + 1, count, keys + 1), GAP, np.uint8)
-    later = np.triu(np.ones((queries, keys), bool), 1)
     for place, layer in enumerate(weights):  # one at a time: less memory
         levels = np.rint(np.clip(layer, 0, 1) * LEVELS).astype(np.uint8)
-        if causal:
-            levels[:, later] = MASKED
+        levels[:, masked] = MASKED
         grid[:, 1:, place, 1:] = levels
     flat = grid.reshape(heads * (queries + 1), count * (keys + 1))
     return np.pad(flat, ((0, 1), (0, 1)), constant_values=GAP)
@@ -236,12 +259,12 @@ def stacked(attention: Any) -> np.ndarray:
             "output_attentions=True."
         )
     if isinstance(attention, (tuple, list)):
-        parts = [_array(part) for part in attention]
+        parts = [as_array(part) for part in attention]
         if len({part.shape for part in parts}) > 1:
             raise LabError(f"The layers differ in shape: {sorted({p.shape for p in parts})}. {how}")
         weights = np.stack(parts)
     else:
-        weights = _array(attention)
+        weights = as_array(attention)
     if weights.ndim == 5:
         if weights.shape[1] != 1:
             raise LabError(
@@ -268,7 +291,7 @@ def stacked(attention: Any) -> np.ndarray:
     return weights
 
 
-def _array(values: Any) -> np.ndarray:
+def as_array(values: Any) -> np.ndarray:
     """A tensor of any dtype (bfloat16 too), an array or nested lists as float32 or float64."""
     if hasattr(values, "detach"):
         values = values.detach().cpu()
@@ -283,7 +306,7 @@ def _array(values: Any) -> np.ndarray:
         ) from None
 
 
-def _names(tokens: Iterable[str], what: str, expected: int, axis: str) -> list[str]:
+def named(tokens: Iterable[str], what: str, expected: int, axis: str) -> list[str]:
     """The tokens to show, as many as the attention has."""
     names = plain_tokens(tokens, what)
     if len(names) != expected:
@@ -308,6 +331,19 @@ def _split(start: int | None, count: int, cross: bool) -> int:
     return int(start)
 
 
+def _padding(mask: Any, count: int) -> list[int]:
+    """The positions of the padding among the keys."""
+    if mask is None:
+        return []
+    real = np.squeeze(as_array(mask)) if count > 1 else as_array(mask).reshape(-1)
+    if real.shape != (count,) or not np.isin(real, (0, 1)).all() or not real.any():
+        raise LabError(
+            f"attention_mask must be 1 for a token and 0 for padding, {count} of them here, as the "
+            f"tokenizer returns it for one text; this has shape {real.shape}."
+        )
+    return np.flatnonzero(real == 0).tolist()
+
+
 def _within(place: int | None, count: int, what: str) -> None:
     if place is not None and not 0 <= place < count:
         raise LabError(f"There is no {what} {place} here: the {what}s are 0 to {count - 1}.")
@@ -318,7 +354,7 @@ def _s(count: int) -> str:
 
 
 def _chosen(
-    layers: Sequence[int] | None, layer: int | None, weights: np.ndarray, causal: bool
+    layers: Sequence[int] | None, layer: int | None, weights: np.ndarray, masked: np.ndarray
 ) -> tuple[list[int], str]:
     """The layers to show, and a sentence if they are not all."""
     count = weights.shape[0]
@@ -333,17 +369,17 @@ def _chosen(
     everything = list(range(count))
     if weights.size < LIMIT / 2:  # most weights take less than a byte in base64
         return everything, ""
-    sizes = [
-        len(_deflated(tiles(weights[i : i + 1], causal))) * 4 / 3  # in base64
-        for i in everything
-    ]
+    # in base64
+    sizes = [len(_deflated(tiles(weights[i : i + 1], masked))) * 4 / 3 for i in everything]
     room = LIMIT - 100_000  # for the script, the table and the tokens
     if sum(sizes) <= room:
         return everything, ""
-    fitting = max(1, int(room / max(sizes)))
-    shown = sorted({round(i) for i in np.linspace(0, count - 1, fitting)})
-    if layer is not None and layer not in shown:
-        shown[min(range(len(shown)), key=lambda i: abs(shown[i] - layer))] = layer
+    for fitting in range(count - 1, 0, -1):
+        shown = sorted({round(i) for i in np.linspace(0, count - 1, fitting)})
+        if layer is not None and layer not in shown:
+            shown[min(range(len(shown)), key=lambda i: abs(shown[i] - layer))] = layer
+        if sum(sizes[i] for i in shown) <= room:
+            break
     note = (
         f"All {count} layers would take {sum(sizes) / 1e6:.1f} MB, so only layers "
         f"{', '.join(map(str, shown))} are shown; choose others with layers=[…]."
@@ -352,19 +388,20 @@ def _chosen(
 
 
 def _strongest(
-    weights: np.ndarray, shown: list[int], cross: bool
+    weights: np.ndarray, shown: list[int], first: int | None
 ) -> list[tuple[int, int, int, int, float]]:
     """The strongest link of each head, strongest first: layer, head, query, key, weight.
 
+    Without those to the first token and to itself, in self-attention (`first` is not None).
     Compared after rounding, ties in order of layer and head: the same on every machine.
     """
     links = []
     for i in shown:
         some = np.round(weights[i], 2)
-        if not cross:
+        if first is not None:
             places = np.arange(some.shape[-1])
             some[:, places, places] = 0
-            some[:, :, 0] = 0
+            some[:, :, first] = 0
         for h, place in enumerate(some.reshape(len(some), -1).argmax(-1)):
             q, k = divmod(int(place), some.shape[-1])
             if (weight := float(some[h, q, k])) > 0:
@@ -373,7 +410,12 @@ def _strongest(
 
 
 def _vectors(
-    query: Any, key: Any, scale: float | None, weights: np.ndarray, layer: int, causal: bool
+    query: Any,
+    key: Any,
+    scale: float | None,
+    weights: np.ndarray,
+    layer: int,
+    masked: np.ndarray,
 ) -> tuple[bytes | None, dict[str, Any] | None]:
     """Queries and keys of a layer as a 16-bit PNG, and what is needed to read them."""
     if query is None and key is None:
@@ -391,11 +433,10 @@ def _vectors(
         )
     scale = 1 / math.sqrt(q.shape[2]) if scale is None else float(scale)
     scores = q @ k.repeat(heads // k.shape[0], axis=0).swapaxes(1, 2) * scale
-    if causal:
-        scores[:, np.triu(np.ones((queries, keys), bool), 1)] = -np.inf
+    scores[:, masked] = -1e30  # not -inf: a query that is padding has no key at all
     shares: np.ndarray = np.exp(scores - scores.max(-1, keepdims=True))
     shares /= shares.sum(-1, keepdims=True)
-    agrees = bool(np.abs(shares - weights[layer]).max() < 0.02)
+    agrees = bool(np.abs(np.where(masked, 0, shares - weights[layer])).max() < 0.02)
     # A power of two as range: the number in the page is the same on every machine.
     ranges = [2.0 ** math.ceil(math.log2(max(np.abs(x).max(), 1e-9))) for x in (q, k)]
     levels = [
@@ -416,7 +457,7 @@ def _vectors(
 def _one_layer(values: Any, what: str, count: int, layer: int, length: int) -> np.ndarray:
     """(head, token, dimension) of the layer."""
     vectors = values[layer] if isinstance(values, (tuple, list)) else values
-    array = _array(vectors)
+    array = as_array(vectors)
     if array.ndim == 5 or (array.ndim == 4 and array.shape[0] == count and array.shape[0] != 1):
         array = array[layer]
     if array.ndim == 4 and array.shape[0] == 1:
@@ -442,6 +483,7 @@ def _address(file: bytes) -> str:
 
 def _html(
     weights: np.ndarray,
+    masked: np.ndarray,
     data: dict[str, Any],
     title: str,
     note: str,
@@ -451,16 +493,14 @@ def _html(
     head: np.ndarray,
 ) -> str:
     """Picture, tables and script."""
-    pixels = tiles(weights, data["causal"])
+    pixels = tiles(weights, masked)
     # Small pictures are enlarged by a whole number: every weight stays a sharp square.
     width = pixels.shape[1] * max(1, min(16, 900 // pixels.shape[1], 500 // pixels.shape[0]))
-    look = (
-        f"width:{width}px;max-width:100%;height:auto;image-rendering:pixelated;"
-        "background:#FFFFFF;padding:4px"
-    )
+    # (the width is an attribute: it stays where styles are dropped)
+    look = "max-width:100%;height:auto;image-rendering:pixelated;background:#FFFFFF;padding:4px"
     caption = (
         "A column is a layer, a row a head. In each square a row is a query token, a column the "
-        "key token it looks at; darker is more" + (", grey is masked." if data["causal"] else ".")
+        "key token it looks at; darker is more" + (", grey is masked." if masked.any() else ".")
     )
     names, keys = data["tokens"], data["keys"]
     number, place = data["layers"][data["layer"]], data["head"]
@@ -469,7 +509,7 @@ def _html(
         rows = [[i, h, names[q], keys[k], f"{w:.2f}"] for i, h, q, k, w in links]
         tables += _table("Heads and their strongest links", ["layer", "head", "from", "to"], rows)
     rounded = np.round(head, 2)
-    best = [(q, int(row.argmax())) for q, row in enumerate(rounded)]
+    best = [(q, int(row.argmax())) for q, row in enumerate(rounded) if not masked[q].all()]
     best = sorted(sorted(best, key=lambda pair: -rounded[pair])[:24])
     rows = [[names[q], keys[k], f"{rounded[q, k]:.2f}"] for q, k in best]
     tables += _table(
@@ -480,8 +520,9 @@ def _html(
     said = f"<p>{escape(note)}</p>" if note else ""
     return (
         f'<div class="llmlab-attention" data-attention="{attributes}"{qk}>'
-        f'<figure style="margin:0"><img alt="{escape(text, quote=True)}" style="{look}" '
-        f'src="{_address(png(pixels, _palette()))}"><figcaption>{caption}</figcaption></figure>'
+        f'<figure style="margin:0"><img alt="{escape(text, quote=True)}" width="{width}" '
+        f'style="{look}" src="{_address(png(pixels, _palette()))}">'
+        f"<figcaption>{caption}</figcaption></figure>"
         f"<p>{escape(title)}</p>{said}"
         f"<details open><summary>The strongest links as a table</summary>{tables}</details>"
         f'<script type="module">{script("attention.js")}</script></div>'

@@ -81,6 +81,8 @@ def bertviz(
         "jquery": (vendor / "jquery.slim.min.js").read_text(encoding="utf-8"),
         "wait": many,
     }
+    # Each view carries the libraries (136 kB of it), not the first one for all: in Colab
+    # each output is a page of its own, and elsewhere the first may have been cleared.
     packed = gzip.compress(json.dumps(payload).encode(), 9, mtime=0)
     over = f"{len(names)} tokens"
     if key_tokens is not None:
