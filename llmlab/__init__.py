@@ -13,16 +13,32 @@ __version__ = "0.1.0"
 _HOME = {
     "LabError": "llmlab.errors",
     "attention": "llmlab.attention",
+    "batches": "llmlab.batches",
     "check": "llmlab.checks",
+    "classification": "llmlab.classification",
+    "data": "llmlab.data",
     "setup": "llmlab.session",
     "doctor": "llmlab.doctor",
+    "fine_tuning": "llmlab.fine_tuning",
+    "generation": "llmlab.generation",
     "models": "llmlab.models",
     "plots": "llmlab.plots",
     "views": "llmlab.views",
 }
 
 if TYPE_CHECKING:  # for editors and the type checker; nothing is loaded at run time
-    from llmlab import attention, doctor, models, plots, views
+    from llmlab import (
+        attention,
+        batches,
+        classification,
+        data,
+        doctor,
+        fine_tuning,
+        generation,
+        models,
+        plots,
+        views,
+    )
     from llmlab.checks import check
     from llmlab.errors import LabError
     from llmlab.session import setup
@@ -30,8 +46,13 @@ if TYPE_CHECKING:  # for editors and the type checker; nothing is loaded at run 
 __all__ = [
     "LabError",
     "attention",
+    "batches",
     "check",
+    "classification",
+    "data",
     "doctor",
+    "fine_tuning",
+    "generation",
     "models",
     "plots",
     "setup",

@@ -211,3 +211,14 @@ def test_mistakes_are_answered_in_words(call, words):
     with pytest.raises(LabError) as error:
         call()
     assert words in str(error.value)
+
+
+def test_notes_stand_on_hover_and_in_the_list():
+    view = tokens(["a", "b"], [0.25, 1.0], ids=[1, 2], notes=["not c", ""])
+    assert [box.get("title") for box in boxes(view)] == ["id 1, value 0.25; not c", "id 2, value 1"]
+    assert view.text.endswith(": a (1, 0.25; not c) | b (2, 1)")
+    alone = tokens(["a", "b"], notes=["<b>", ""])
+    assert [box.get("title") for box in boxes(alone)] == ["<b>", None]
+    assert alone.text == "2 tokens: a (<b>) | b"
+    with pytest.raises(LabError, match="2 tokens but 1 notes"):
+        tokens(["a", "b"], notes=["one"])

@@ -6,9 +6,11 @@ screen reader of a terminal shows, and what remains where HTML does not.
 
 from llmlab.views.attention import attention
 from llmlab.views.bertviz import bertviz
+from llmlab.views.chat import chat
 from llmlab.views.live import live
 from llmlab.views.prediction import prediction
+from llmlab.views.sampler import sampler
 from llmlab.views.tokens import tokens
 from llmlab.views.view import View
 
-__all__ = ["View", "attention", "bertviz", "live", "prediction", "tokens"]
+__all__ = ["View", "attention", "bertviz", "chat", "live", "prediction", "sampler", "tokens"]

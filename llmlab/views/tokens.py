@@ -28,6 +28,7 @@ def tokens(
     values: Iterable[float] | None = None,
     *,
     ids: Iterable[int] | None = None,
+    notes: Iterable[str] | None = None,
 ) -> View:
     """A text's tokens as coloured boxes, with ids and values on hover and in a list below.
 
@@ -40,6 +41,7 @@ def tokens(
             0 (white) to 1 (blue), or from the smallest to the largest if some lie outside 0…1.
             nan is left white; inf is as dark as the largest.
         ids: one id a token (a list, an array or a tensor of shape (sequence,)).
+        notes: one text a token, shown on hover and in the list as well.
 
     Returns:
         A view. Its text lists every token with its id and its value.
@@ -57,7 +59,8 @@ def tokens(
     numbers = _one_each(values, names, "values", float)
     id_list = _one_each(ids, names, "ids", int)
     shown = [visible(name) for name in names]
-    notes = _notes(id_list, numbers, len(names))
+    remarks = _one_each(notes, names, "notes", str) or [""] * len(names)
+    facts = _notes(id_list, numbers, len(names))
     colours = [BACKGROUNDS[i % len(BACKGROUNDS)] for i in range(len(names))]
     head = f"{len(names)} token{'' if len(names) == 1 else 's'}"
     if numbers is not None:
@@ -66,14 +69,15 @@ def tokens(
         head += f", shaded from {low:.3g} (white) to {high:.3g} (blue)"
 
     boxes = []
-    for name, sign, note, colour in zip(names, shown, notes, colours, strict=True):
-        title = f' title="{escape(", ".join(note), quote=True)}"' if note else ""
+    for name, sign, fact, remark, colour in zip(names, shown, facts, remarks, colours, strict=True):
+        note = "; ".join(part for part in (", ".join(fact), remark) if part)
+        title = f' title="{escape(note, quote=True)}"' if note else ""
         style = f"background:{colour};{_BOX}"
         # dir=auto keeps a right-to-left token inside its box. The space between the boxes is a
         # real one: it holds them apart where styles are stripped, and lets long lines wrap.
         boxes.append(f'<code dir="auto"{title} style="{style}">{escape(sign)}</code>')
         boxes.append("<br>" if name.endswith(("\n", "Ċ")) else " ")
-    plain = [_plain_note(note) for note in notes]
+    plain = [_plain_note(*both) for both in zip(facts, remarks, strict=True)]
     listed = " | ".join(sign + note for sign, note in zip(shown, plain, strict=True))
     html = (
         f'<div style="line-height:2.1">{"".join(boxes).rstrip()}</div>'
@@ -158,9 +162,11 @@ def _notes(ids: list[int] | None, values: list[float] | None, count: int) -> lis
     return notes
 
 
-def _plain_note(note: list[str]) -> str:
+def _plain_note(facts: list[str], remark: str) -> str:
     """The same in brackets, without the words that would repeat at every token."""
-    return f" ({', '.join(part.split(' ', 1)[1] for part in note)})" if note else ""
+    short = ", ".join(fact.split(" ", 1)[1] for fact in facts)
+    note = "; ".join(part for part in (short, remark) if part)
+    return f" ({note})" if note else ""
 
 
 def _limits(values: list[float]) -> tuple[float, float]:
