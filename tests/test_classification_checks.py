@@ -46,6 +46,31 @@ def labels_softmax_everything(logits, id2label):
     return [(id2label[i], probs[n, i]) for n, i in enumerate(probs.argmax(axis=1))]
 
 
+def labels_softmax_everything_late(logits, id2label):
+    probs = np.exp(logits.numpy() - logits.numpy().max())
+    probs = probs / probs.sum()
+    return [(id2label[i], probs[n, i]) for n, i in enumerate(logits.numpy().argmax(axis=1))]
+
+
+def labels_shift_of_the_batch(logits, id2label):
+    x = np.array(logits)
+    powers = np.exp(x - x.max())
+    probs = powers / powers.sum(axis=1, keepdims=True)
+    return [(id2label[int(r.argmax())], p[r.argmax()]) for r, p in zip(x, probs, strict=True)]
+
+
+def labels_shift_of_the_batch_late(logits, id2label):
+    x = np.array(logits)
+    powers = np.exp(x - np.max(x))
+    probs = powers / np.sum(powers, axis=1)[:, None]
+    return [(id2label[int(row.argmax())], float(row.max())) for row in probs]
+
+
+def labels_tensor_key(logits, id2label):
+    probs = logits.softmax(-1)
+    return [(id2label[row.argmax()], row.max().item()) for row in probs]
+
+
 def labels_argmax_down(logits, id2label):
     probs = logits.softmax(dim=1)
     return [(id2label[i.item()], probs[i, n].item()) for n, i in enumerate(probs_best(logits))]
@@ -116,7 +141,7 @@ def table(probs, labels, threshold):
 
 
 def scores_right(probs, labels, threshold):
-    said = (np.array(probs) >= threshold).astype(int)
+    said = probs >= threshold  # as the notebook does
     return precision_score(labels, said), recall_score(labels, said)
 
 
@@ -228,6 +253,29 @@ def error_from_the_middle(confidence, correct, bins):
     return total / len(correct)
 
 
+def error_with_nan(confidence, correct, bins):
+    place = (confidence * bins).astype(int)
+    with np.errstate(invalid="ignore"):
+        sizes = np.bincount(place, minlength=bins)
+        sure = np.bincount(place, weights=confidence, minlength=bins) / sizes
+        share = np.bincount(place, weights=correct, minlength=bins) / sizes
+    return (np.abs(sure - share) * sizes).sum() / len(correct)
+
+
+def error_of_ten_bins(confidence, correct, bins):
+    return sum(n * abs(s - a) for s, a, n in by_bin(confidence, correct, 10)) / len(correct)
+
+
+def error_by_zero(confidence, correct, bins):
+    total = 0
+    for k in range(bins):
+        inside = [i for i, c in enumerate(confidence.tolist()) if int(c * bins) == k]
+        sure = sum(confidence.tolist()[i] for i in inside) / len(inside)
+        share = sum(correct.tolist()[i] for i in inside) / len(inside)
+        total += len(inside) * abs(sure - share)
+    return total / len(correct)
+
+
 def error_one_by_one(confidence, correct, bins):
     return float(np.abs(np.array(confidence) - np.array(correct, dtype=float)).mean())
 
@@ -280,6 +328,22 @@ def tags_wrong_axis(logits, attention_mask, id2label):
     return [[id2label[int(i)] for i in row] for row in logits.argmax(dim=1)]
 
 
+def tags_zeroed(logits, attention_mask, id2label):
+    scores = logits * attention_mask.unsqueeze(-1)
+    return [[id2label[i] for i in row] for row in scores.argmax(-1).tolist()]
+
+
+def tags_wrong_axis_masked(logits, attention_mask, id2label):
+    ids = logits.argmax(dim=1).tolist()
+    pairs = zip(ids, attention_mask.tolist(), strict=True)
+    return [[id2label[i] for i, m in zip(*p, strict=False) if m] for p in pairs]
+
+
+def tags_tensor_key(logits, attention_mask, id2label):
+    rows = zip(logits.argmax(-1), attention_mask.bool(), strict=True)
+    return [[id2label[i] for i in ids[keep]] for ids, keep in rows]
+
+
 def tags_without_the_ends(logits, attention_mask, id2label):
     return [row[1:-1] for row in tags_right(logits, attention_mask, id2label)]
 
@@ -297,15 +361,18 @@ RIGHT = {
 }
 WRONG = [
     ("04.1", labels_softmax_down, "each label's numbers add up to 1"),
-    ("04.1", labels_softmax_down_and_out, "the labels come out wrong too"),
-    ("04.1", labels_softmax_everything, "all texts together share one 1"),
+    ("04.1", labels_softmax_down_and_out, "over the texts, and so the labels"),
+    ("04.1", labels_softmax_everything_late, "all texts together share one 1"),
+    ("04.1", labels_softmax_everything, "over the whole batch, and so the labels"),
+    ("04.1", labels_shift_of_the_batch, "and 0 / 0 is no number."),
+    ("04.1", labels_shift_of_the_batch_late, "0 / 0 is no number, and the label"),
     ("04.1", labels_argmax_down, "argmax runs along the batch"),
     ("04.1", labels_all_down, "both steps run along the batch"),
     ("04.1", labels_raw, "number is the logit"),
     ("04.1", labels_sigmoid, "judged alone"),
     ("04.1", labels_without_e, "something must come before"),
     ("04.1", labels_overflow, "Which numbers could be taken away"),
-    ("04.1", labels_overflow_first, "the label is chance"),
+    ("04.1", labels_overflow_first, "is inf, inf / inf is no number, and the label is chance"),
     ("04.1", labels_least, "the least likely"),
     ("04.1", labels_numbers, "the label's id"),
     ("04.1", labels_one_text, "the first text alone"),
@@ -329,6 +396,8 @@ WRONG = [
     ("04.3", error_squares, "are squared"),
     ("04.3", error_from_the_middle, "the middle of the bin"),
     ("04.3", error_one_by_one, "text by text"),
+    ("04.3", error_with_nan, "a bin without texts has no mean"),
+    ("04.3", error_of_ten_bins, "you use 10 bins"),
     ("04.4", tags_of_padding_too, "the padding gets labels too"),
     ("04.4", tags_of_padding_only, "you label the padding"),
     ("04.4", tags_in_one_list, "all texts are in one list"),
@@ -338,6 +407,14 @@ WRONG = [
     ("04.4", tags_wrong_axis, "argmax runs along the tokens"),
     ("04.4", tags_without_the_ends, "the first and the last token"),
     ("04.4", tags_cut, "the length of the shortest"),
+    ("04.4", tags_zeroed, "padding gets label 0"),
+]
+# These stop with an error, which is answered by what it means.
+STOPPED = [
+    ("04.1", labels_tensor_key, "make it an int first"),
+    ("04.3", error_by_zero, "a bin without texts has no mean"),
+    ("04.4", tags_tensor_key, "make it an int first"),
+    ("04.4", tags_wrong_axis_masked, "is no id of a label"),
 ]
 
 
@@ -368,6 +445,30 @@ def test_each_misconception_hears_its_own_sentence(number, answer, words):
     assert words in result.message
     assert sum(words in message for message in find(number).mistakes) == 1
     assert result.message in find(number).mistakes
+
+
+@pytest.mark.parametrize(
+    ("number", "answer", "words"), STOPPED, ids=lambda x: getattr(x, "__name__", "")
+)
+def test_an_error_of_a_known_kind_is_answered_in_words(number, answer, words):
+    result = llmlab.check(number, answer)
+    assert result.status == "wrong"
+    assert words in result.message
+
+
+def test_a_number_of_numpy_is_a_number():
+    """A wrong one hears what is wrong with it, not that its type is another."""
+    message = llmlab.check("04.3", lambda confidence, correct, bins: np.float64(7.5)).message
+    assert "7.5" in message and "float64" not in message
+    assert "gives 7" in llmlab.check("04.3", lambda confidence, correct, bins: 7).message
+
+
+def test_reading_a_tensor_with_numpy_frightens_nobody(recwarn):
+    def answer(logits, id2label):
+        return labels_right(torch.tensor(np.array(logits)), id2label)
+
+    assert llmlab.check("04.1", answer).status == "passed"
+    assert [w for w in recwarn if issubclass(w.category, DeprecationWarning)] == []
 
 
 def test_every_named_mistake_is_made_by_somebody():

@@ -14,6 +14,7 @@ import importlib
 import io
 import random
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -243,7 +244,10 @@ def _outcome(function: Callable[..., Any], arguments: tuple) -> Any:
     It gets a copy: a function that changes its input must not spoil the comparison.
     """
     try:
-        return function(*copy.deepcopy(arguments))
+        with warnings.catch_warnings():
+            # for the authors of libraries (NumPy has one where it reads a tensor), not for students
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return function(*copy.deepcopy(arguments))
     except Exception as error:
         return error
 
@@ -274,15 +278,22 @@ def _diagnose(task: Exercise, trials: list) -> str:
             return message
     if isinstance(got, Exception):
         return f"your function stopped with {type(got).__name__}: {got} {given}"
-    if _kind(got) != _kind(expected):
+    whole = type(_bare(got)) is int and type(_bare(expected)) is float  # 0 is a number, as 0.0 is
+    if _kind(got) != _kind(expected) and not whole:
         return f"expected {_kind(expected)}, got {_kind(got)} {given}"
     wrong = sum(not _same(task, answer, right) for _, right, answer in trials)
     shown = f"{_brief(arguments)}, where your function gives {_brief((got,))}"
     return f"{wrong} of {len(trials)} fresh inputs come out wrong, such as {shown}"
 
 
+def _bare(value: Any) -> Any:
+    """A single number of NumPy or torch as Python's own; all else as it is."""
+    return value.item() if getattr(value, "shape", None) == () else value
+
+
 def _kind(value: Any) -> str:
     """A value's type and, if it has one, its shape or length, in words."""
+    value = _bare(value)
     name = type(value).__name__
     if hasattr(value, "shape"):
         return f"a {name} of shape {tuple(value.shape)}"
@@ -293,5 +304,5 @@ def _kind(value: Any) -> str:
 
 def _brief(arguments: tuple) -> str:
     """The arguments of a trial, short enough for one line."""
-    words = [_kind(a) if hasattr(a, "shape") else repr(a) for a in arguments]
+    words = [_kind(a) if hasattr(a, "shape") else repr(a) for a in map(_bare, arguments)]
     return ", ".join(w if len(w) <= 60 else w[:57] + "…" for w in words)

@@ -1,9 +1,12 @@
 """The exercises of notebook 04: labels, precision and recall, calibration, a label a token."""
 
+import math
 import random
+from typing import Any
 
+import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from llmlab.checks import Exercise
@@ -11,6 +14,9 @@ from llmlab.checks import Exercise
 _Logits = Float[Tensor, "batch label"]
 _TokenLogits = Float[Tensor, "batch sequence label"]
 _Mask = Int[Tensor, "batch sequence"]
+_Array = Float[np.ndarray, "text"]
+_Labels = Int[np.ndarray, "text"]
+_Right = Bool[np.ndarray, "text"]
 _Named = list[tuple[str, float]]  # a (label, probability) for each text
 
 _LABELS = ["anger", "fear", "joy", "love", "sadness", "surprise"]
@@ -26,15 +32,36 @@ def _names(rng: random.Random, count: int) -> dict[int, str]:
     return dict(enumerate(rng.sample(_LABELS, count)))
 
 
+def _looked_up(got: Any, expected: Any, arguments: tuple) -> str:
+    """Why id2label does not know a key: a tensor is no number to it, or it is no id at all."""
+    if not isinstance(got, KeyError) or not got.args:
+        return ""
+    key, id2label = got.args[0], arguments[-1]
+    if isinstance(key, Tensor):
+        return (
+            f"id2label has the keys 0 to {len(id2label) - 1}, and {key!r} is none of them, "
+            "whatever number it holds: make it an int first."
+        )
+    if isinstance(key, int):
+        return (
+            f"{key} is no id of a label (they go from 0 to {len(id2label) - 1}): along which axis "
+            "do you look for the largest logit?"
+        )
+    return ""
+
+
 # ---- 04.1 from logits to labels ------------------------------------------------------------------
 
 
 def _label_inputs(rng: random.Random) -> tuple[Tensor, dict[int, str]]:
-    """Logits with another number of texts than labels; in half the cases all are very large."""
+    """Logits with another number of texts than labels; some or all may be very large."""
     batch, labels = rng.sample(range(3, 6), 2)
     order = torch.stack([torch.randperm(labels, generator=_generator(rng)) for _ in range(batch)])
     logits = 1.5 * order + 0.5 * torch.rand(batch, labels, generator=_generator(rng))
-    return logits + rng.choice([0.0, 1000.0]), _names(rng, labels)
+    # None, all, or one text near 1,000: then the others lie a thousand below the largest.
+    shifts = rng.choice([[0.0] * batch, [1000.0] * batch, [1000.0] + [0.0] * (batch - 1)])
+    rng.shuffle(shifts)
+    return logits + torch.tensor(shifts)[:, None], _names(rng, labels)
 
 
 def _named(probs: Tensor, ids: Tensor, id2label: dict[int, str]) -> _Named:
@@ -58,6 +85,22 @@ def _labels_over_batch_all(logits: _Logits, id2label: dict[int, str]) -> _Named:
 
 def _labels_over_all(logits: _Logits, id2label: dict[int, str]) -> _Named:
     return _named(logits.flatten().softmax(0).view_as(logits), logits.argmax(-1), id2label)
+
+
+def _labels_over_all_too(logits: _Logits, id2label: dict[int, str]) -> _Named:
+    probs = logits.flatten().softmax(0).view_as(logits)
+    return _named(probs, probs.argmax(-1), id2label)
+
+
+def _labels_shifted_together(logits: _Logits, id2label: dict[int, str]) -> _Named:
+    probs = (logits - logits.max()).exp()
+    return _named(probs / probs.sum(-1, keepdim=True), logits.argmax(-1), id2label)
+
+
+def _labels_shifted_together_nan(logits: _Logits, id2label: dict[int, str]) -> _Named:
+    powers = (logits - logits.max()).exp()
+    probs = powers / powers.sum(-1, keepdim=True)
+    return _named(probs, probs.argmax(-1), id2label)
 
 
 def _labels_batch_argmax(logits: _Logits, id2label: dict[int, str]) -> _Named:
@@ -114,7 +157,7 @@ def _labels_last(logits: _Logits, id2label: dict[int, str]) -> _Named:
 # ---- 04.2 precision and recall -------------------------------------------------------------------
 
 
-def _judged(rng: random.Random) -> tuple[list[float], list[int], float]:
+def _judged(rng: random.Random) -> tuple[_Array, _Labels, float]:
     """Few positives among many; for a positive and a negative the number is the threshold itself.
 
     Every count (true and false, positive and negative) is at least one.
@@ -128,10 +171,10 @@ def _judged(rng: random.Random) -> tuple[list[float], list[int], float]:
     texts += [(rng.choice(low), 0) for _ in range(rng.randrange(12, 17))]
     texts += [(0.5, rng.randrange(2)) for _ in range(3)]
     rng.shuffle(texts)
-    return [p for p, _ in texts], [y for _, y in texts], threshold
+    return np.array([p for p, _ in texts]), np.array([y for _, y in texts]), threshold
 
 
-def _counts(said: list[bool], labels: list[int]) -> tuple[int, int, int, int]:
+def _counts(said: list[bool], labels: _Labels) -> tuple[int, int, int, int]:
     """True and false positives, false and true negatives."""
     pairs = list(zip(said, map(bool, labels), strict=True))
     kinds = ((True, True), (True, False), (False, True), (False, False))
@@ -139,50 +182,50 @@ def _counts(said: list[bool], labels: list[int]) -> tuple[int, int, int, int]:
     return tp, fp, fn, tn
 
 
-def _scores(probs: list[float], labels: list[int], threshold: float) -> tuple[float, float]:
+def _scores(probs: _Array, labels: _Labels, threshold: float) -> tuple[float, float]:
     tp, fp, fn, _ = _counts([p >= threshold for p in probs], labels)
     return tp / (tp + fp), tp / (tp + fn)
 
 
-def _scores_swapped(probs: list[float], labels: list[int], threshold: float) -> tuple:
+def _scores_swapped(probs: _Array, labels: _Labels, threshold: float) -> tuple:
     return _scores(probs, labels, threshold)[::-1]
 
 
-def _scores_above(probs: list[float], labels: list[int], threshold: float) -> tuple:
+def _scores_above(probs: _Array, labels: _Labels, threshold: float) -> tuple:
     tp, fp, fn, _ = _counts([p > threshold for p in probs], labels)
     return tp / (tp + fp), tp / (tp + fn)
 
 
-def _scores_below(probs: list[float], labels: list[int], threshold: float) -> tuple:
+def _scores_below(probs: _Array, labels: _Labels, threshold: float) -> tuple:
     tp, fp, fn, _ = _counts([p < threshold for p in probs], labels)
     return tp / (tp + fp), tp / (tp + fn)
 
 
-def _scores_half(probs: list[float], labels: list[int], threshold: float) -> tuple:
+def _scores_half(probs: _Array, labels: _Labels, threshold: float) -> tuple:
     return _scores(probs, labels, 0.5)
 
 
-def _scores_accuracy(probs: list[float], labels: list[int], threshold: float) -> tuple:
+def _scores_accuracy(probs: _Array, labels: _Labels, threshold: float) -> tuple:
     tp, _, fn, tn = _counts([p >= threshold for p in probs], labels)
     return (tp + tn) / len(labels), tp / (tp + fn)
 
 
-def _scores_accuracy_twice(probs: list[float], labels: list[int], threshold: float) -> tuple:
+def _scores_accuracy_twice(probs: _Array, labels: _Labels, threshold: float) -> tuple:
     tp, _, _, tn = _counts([p >= threshold for p in probs], labels)
     return ((tp + tn) / len(labels),) * 2
 
 
-def _scores_negative(probs: list[float], labels: list[int], threshold: float) -> tuple:
+def _scores_negative(probs: _Array, labels: _Labels, threshold: float) -> tuple:
     _, fp, fn, tn = _counts([p >= threshold for p in probs], labels)
     return tn / (tn + fn), tn / (tn + fp)
 
 
-def _scores_specific(probs: list[float], labels: list[int], threshold: float) -> tuple:
+def _scores_specific(probs: _Array, labels: _Labels, threshold: float) -> tuple:
     tp, fp, _, tn = _counts([p >= threshold for p in probs], labels)
     return tp / (tp + fp), tn / (tn + fp)
 
 
-def _scores_of_all(probs: list[float], labels: list[int], threshold: float) -> tuple:
+def _scores_of_all(probs: _Array, labels: _Labels, threshold: float) -> tuple:
     tp = _counts([p >= threshold for p in probs], labels)[0]
     return (tp / len(labels),) * 2
 
@@ -190,7 +233,7 @@ def _scores_of_all(probs: list[float], labels: list[int], threshold: float) -> t
 # ---- 04.3 calibration error ----------------------------------------------------------------------
 
 
-def _confident(rng: random.Random) -> tuple[list[float], list[bool], int]:
+def _confident(rng: random.Random) -> tuple[_Array, _Right, int]:
     """Confidences away from the edges of the bins; bins of different sizes, and an empty one.
 
     Some bins are too sure of themselves and others not sure enough.
@@ -203,10 +246,10 @@ def _confident(rng: random.Random) -> tuple[list[float], list[bool], int]:
         for _ in range(3 + 4 * turn):
             texts.append(((bin_ + rng.uniform(0.15, 0.85)) / bins, rng.random() < right))
     rng.shuffle(texts)
-    return [c for c, _ in texts], [r for _, r in texts], bins
+    return np.array([c for c, _ in texts]), np.array([r for _, r in texts]), bins
 
 
-def _gaps(confidence: list[float], correct: list[bool], bins: int) -> list[tuple[int, float]]:
+def _gaps(confidence: _Array, correct: _Right, bins: int) -> list[tuple[int, float]]:
     """For each bin with texts: how many, and mean confidence minus share of right answers."""
     found = []
     for number in range(bins):
@@ -218,51 +261,67 @@ def _gaps(confidence: list[float], correct: list[bool], bins: int) -> list[tuple
     return found
 
 
-def _error(confidence: list[float], correct: list[bool], bins: int) -> float:
+def _error(confidence: _Array, correct: _Right, bins: int) -> float:
     return sum(n * abs(gap) for n, gap in _gaps(confidence, correct, bins)) / len(correct)
 
 
-def _error_unweighted(confidence: list[float], correct: list[bool], bins: int) -> float:
+def _error_unweighted(confidence: _Array, correct: _Right, bins: int) -> float:
     gaps = _gaps(confidence, correct, bins)
     return sum(abs(gap) for _, gap in gaps) / len(gaps)
 
 
-def _error_all_bins(confidence: list[float], correct: list[bool], bins: int) -> float:
+def _error_all_bins(confidence: _Array, correct: _Right, bins: int) -> float:
     return sum(abs(gap) for _, gap in _gaps(confidence, correct, bins)) / bins
 
 
-def _error_sum(confidence: list[float], correct: list[bool], bins: int) -> float:
+def _error_sum(confidence: _Array, correct: _Right, bins: int) -> float:
     return sum(abs(gap) for _, gap in _gaps(confidence, correct, bins))
 
 
-def _error_counts(confidence: list[float], correct: list[bool], bins: int) -> float:
+def _error_counts(confidence: _Array, correct: _Right, bins: int) -> float:
     return sum(n * abs(gap) for n, gap in _gaps(confidence, correct, bins))
 
 
-def _error_signed(confidence: list[float], correct: list[bool], bins: int) -> float:
+def _error_signed(confidence: _Array, correct: _Right, bins: int) -> float:
     return sum(n * gap for n, gap in _gaps(confidence, correct, bins)) / len(correct)
 
 
-def _error_one_bin(confidence: list[float], correct: list[bool], bins: int) -> float:
+def _error_one_bin(confidence: _Array, correct: _Right, bins: int) -> float:
     return abs(_error_signed(confidence, correct, bins))
 
 
-def _error_largest(confidence: list[float], correct: list[bool], bins: int) -> float:
+def _error_largest(confidence: _Array, correct: _Right, bins: int) -> float:
     return max(abs(gap) for _, gap in _gaps(confidence, correct, bins))
 
 
-def _error_squared(confidence: list[float], correct: list[bool], bins: int) -> float:
+def _error_squared(confidence: _Array, correct: _Right, bins: int) -> float:
     return sum(n * gap**2 for n, gap in _gaps(confidence, correct, bins)) / len(correct)
 
 
-def _error_middle(confidence: list[float], correct: list[bool], bins: int) -> float:
+def _error_middle(confidence: _Array, correct: _Right, bins: int) -> float:
     middle = [(int(c * bins) + 0.5) / bins for c in confidence]
-    return _error(middle, correct, bins)
+    return _error(np.array(middle), correct, bins)
 
 
-def _error_each_text(confidence: list[float], correct: list[bool], bins: int) -> float:
+def _error_each_text(confidence: _Array, correct: _Right, bins: int) -> float:
     pairs = zip(confidence, correct, strict=True)
     return sum(abs(c - right) for c, right in pairs) / len(correct)
+
+
+def _error_nan(confidence: _Array, correct: _Right, bins: int) -> float:
+    return math.nan  # there always is an empty bin, and the mean of nothing is nan
+
+
+def _error_ten_bins(confidence: _Array, correct: _Right, bins: int) -> float:
+    return _error(confidence, correct, 10)
+
+
+_EMPTY = "a bin without texts has no mean (0 / 0): leave it out."
+
+
+def _divided(got: Any, expected: Any, arguments: tuple) -> str:
+    """The empty bin of those who divide as Python does, where NumPy makes a nan."""
+    return _EMPTY if isinstance(got, ZeroDivisionError) else ""
 
 
 # ---- 04.4 a label a token ------------------------------------------------------------------------
@@ -324,6 +383,10 @@ def _tags_shortest(logits: _TokenLogits, mask: _Mask, id2label: dict[int, str]) 
     return [row[:shortest] for row in _tags(logits, mask, id2label)]
 
 
+def _tags_zeroed(logits: _TokenLogits, mask: _Mask, id2label: dict[int, str]) -> list:
+    return [[id2label[i] for i in ids] for ids in (logits.argmax(-1) * mask).tolist()]
+
+
 EXERCISES = {
     "04.1": Exercise(
         title="turn a batch of logits into labels with their probabilities",
@@ -337,6 +400,15 @@ EXERCISES = {
                 _labels_over_batch_all
             ),
             "softmax runs over the whole batch: all texts together share one 1.": _labels_over_all,
+            "softmax runs over the whole batch, and so the labels come out wrong too.": (
+                _labels_over_all_too
+            ),
+            "you take the largest logit of the *whole batch* from each text. Where a text lies far "
+            "below it, all its powers become 0, and 0 / 0 is no number.": _labels_shifted_together,
+            "you take the largest logit of the *whole batch* from each text. Where a text lies far "
+            "below it, all its powers become 0, 0 / 0 is no number, and the label is chance.": (
+                _labels_shifted_together_nan
+            ),
             "argmax runs along the batch: you ask for the best text, not for the best label.": (
                 _labels_batch_argmax
             ),
@@ -363,6 +435,7 @@ EXERCISES = {
             "this is the answer for the first text alone.": _labels_first,
             "the label is right, and the number is always that of the last label.": _labels_last,
         },
+        look=_looked_up,
     ),
     "04.2": Exercise(
         title="compute precision and recall at a threshold",
@@ -409,7 +482,10 @@ EXERCISES = {
             "you compare text by text: a single text is right or wrong, never 0.8 right.": (
                 _error_each_text
             ),
+            _EMPTY: _error_nan,
+            "you use 10 bins whatever `bins` is.": _error_ten_bins,
         },
+        look=_divided,
     ),
     "04.4": Exercise(
         title="give every real token its label",
@@ -429,6 +505,10 @@ EXERCISES = {
                 _tags_special
             ),
             "every text is cut to the length of the shortest.": _tags_shortest,
+            "multiplied by the mask, padding gets label 0 and stays in the list; take it out.": (
+                _tags_zeroed
+            ),
         },
+        look=_looked_up,
     ),
 }

@@ -77,7 +77,8 @@ def confusion(matrix: Any, labels: Sequence[str], *, alt: str = "", title: str =
     axes.set_yticks(np.arange(len(names) - 1) + 0.5, minor=True)
     axes.grid(which="minor", color=COLOURS["masked"], linewidth=1)
     axes.tick_params(which="both", length=0)
-    axes.set(title=title, xlabel="predicted label", ylabel="true label")
+    of_row = "" if many else " (percentages are of each row)"
+    axes.set(title=title, xlabel=f"predicted label{of_row}", ylabel="true label")
     for spine in axes.spines.values():
         spine.set_visible(True)
     return figure
@@ -115,21 +116,26 @@ def calibration(table: Any, *, alt: str = "", title: str = "") -> Picture:
     alt = alt or f"{title or 'Confidence and accuracy'}: {told}. Calibration error {error:.3f}"
     ratios = {"height_ratios": [3, 1]}
     figure, (axes, below) = picture("large", alt=alt, nrows=2, sharex=True, gridspec_kw=ratios)
+    figure.set_figheight(6)
     left = min(0.5, float(low[0]))  # with two labels the winner has at least 0.5
+    bottom = min(left, float(right.min()))
     axes.plot([left, 1], [left, 1], "--", color=COLOURS["masked"], label="as sure as right")
     for c, d in zip(sure, right, strict=True):
         axes.plot([c, c], [c, d], color=COLOURS["wrong"], linewidth=2)
     axes.plot(sure, right, "o", color=COLOURS["probability"], markersize=9, label="a bin of texts")
     axes.plot([], [], color=COLOURS["wrong"], linewidth=2, label="the gap between both")
-    axes.legend(loc="lower right")
-    axes.set(title=title, ylabel="share that is right", ylim=(-0.05, 1.08))
+    axes.legend(loc="upper left", bbox_to_anchor=(0, 0.9))
+    axes.set(title=title, ylabel="share that is right", ylim=(bottom - 0.04, 1.04))
     note = f"calibration error {error:.3f}"
-    axes.text(left, 1.0, note, va="center", fontweight="bold", color=COLOURS["wrong"])
+    axes.text(left, 0.99, note, va="center", fontweight="bold", color=COLOURS["wrong"])
     drawn = below.bar((low + high) / 2, count, width=0.9 * (high - low), color=CYCLE[0])
     below.bar_label(drawn, labels=[f"{n:,.0f}" for n in count], padding=2, fontsize=9)
     below.margins(y=0.35)
     below.set(xlabel="probability of the predicted label", ylabel="texts", yticks=[])
-    below.set_xlim(left - 0.02, 1.02)
+    below.set_xlim(left - 0.04, 1.04)
+    if bottom == left:  # the same span on both axes: then the line of the honest lies at 45 degrees
+        axes.set_box_aspect(1)
+        below.set_box_aspect(1 / 3)
     return figure
 
 

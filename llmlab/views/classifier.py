@@ -40,7 +40,7 @@ def answer(
     for head, some in ((f"For {label}", for_it), ("Against", against)):
         if some:
             sentence += f" {head}: " + ", ".join(
-                f"{visible(words[i])} {_signed(effects[i])}" for i in some
+                f"{_quoted(words[i])} {_signed(effects[i])}" for i in some
             ) + "."  # fmt: skip
     if not for_it and not against:
         sentence += " No word alone changes that."
@@ -61,6 +61,12 @@ def answer(
         f'<p role="status" style="margin:4px 0">{escape(sentence)}</p></div>'
     )
     return View(html, sentence)
+
+
+def _quoted(word: str) -> str:
+    """A word as it is, a sign in quotes: a bare comma would be lost among those of the list."""
+    shown = visible(word)
+    return shown if any(map(str.isalnum, shown)) else f'"{shown}"'
 
 
 def _bar(name: str, probability: float, winner: bool) -> str:
