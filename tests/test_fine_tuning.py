@@ -1,11 +1,12 @@
 """What notebook 07 gets beside the lesson: texts that split cleanly, batches, a count of bytes."""
 
+import re
 import warnings
 
 import pandas
 import pytest
 import torch
-from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
+from transformers import AutoModel, AutoTokenizer, BertConfig, BertForSequenceClassification
 
 import llmlab
 from llmlab import data, fine_tuning
@@ -46,6 +47,29 @@ def test_the_labels_are_mixed():
     assert table.text.is_unique
     others = pandas.concat([fine_tuning.tweets("validation"), fine_tuning.tweets("test")])
     assert not set(table.text) & set(others.text)
+
+
+def test_a_fresh_model_has_always_the_same_head_and_no_other():
+    """And the body of MiniLM, in eval mode, whatever was drawn before."""
+    one = fine_tuning.fresh()
+    torch.rand(3)
+    two = fine_tuning.fresh(hidden_dropout_prob=0.25)
+    assert torch.equal(one.classifier.weight, two.classifier.weight)
+    assert not one.training and one.dtype == torch.float32
+    assert (one.config.hidden_dropout_prob, two.config.hidden_dropout_prob) == (0.1, 0.25)
+    body = AutoModel.from_pretrained(llmlab.models.path("minilm"), dtype=torch.float32)
+    for name, tensor in body.state_dict().items():
+        assert torch.equal(tensor, one.bert.state_dict()[name]), name
+
+
+def test_right_counts_the_answers_of_all_parts():
+    """120 texts: three parts. A head that always says 1 is right where the label is 1."""
+    model = fine_tuning.fresh()
+    with torch.no_grad():
+        model.classifier.weight.zero_()
+        model.classifier.bias.copy_(torch.tensor([0.0, 1.0]))
+    rows = fine_tuning.tweets("validation")[:120]
+    assert fine_tuning.right(model, rows) == rows.label.sum()
 
 
 def test_an_unknown_split_is_said():
@@ -113,6 +137,19 @@ def test_the_activations_of_a_product_are_counted_exactly():
     optimizer = torch.optim.SGD(w.parameters(), lr=0)
     step = fine_tuning.memory(w, optimizer, lambda: w(x).sum())
     assert step["activations"] * 1e6 == 50 * 100 * 4
+
+
+def test_the_cost_is_a_row_and_leaves_the_model_as_it_was():
+    model = small()
+    before = [p.clone() for p in model.parameters()]
+    row = fine_tuning.cost(model, inputs())
+    assert list(row) == [
+        "trainable", "weights, MB", "gradients, MB", "optimizer, MB", "activations, MB", "a step",
+    ]  # fmt: skip
+    assert row["trainable"] == f"{model.num_parameters():,}"
+    assert re.fullmatch(r"\d+\.\d\d s", row["a step"])  # the unit lets the sanitizer blank it
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+    assert all(p.grad is None for p in model.parameters())
 
 
 def test_quiet_is_quiet_and_gives_back_what_was(capsys):

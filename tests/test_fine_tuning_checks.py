@@ -85,6 +85,26 @@ def logit_one_label_for_all(logits, labels):
     return slopes / len(logits)
 
 
+def logit_all_rows(logits, labels):
+    p = logits.softmax(-1)
+    p[:, labels] -= 1
+    return p / len(labels)
+
+
+def logit_all_rows_and_no_mean(logits, labels):
+    return logit_all_rows(logits, labels) * len(labels)
+
+
+def logit_subtracted_first(logits, labels):
+    logits[range(len(labels)), labels] -= 1
+    return logits.softmax(-1) / len(labels)
+
+
+def logit_subtracted_first_and_no_mean(logits, labels):
+    logits[range(len(labels)), labels] -= 1
+    return logits.softmax(-1)
+
+
 # ---- 07.2: momentum ------------------------------------------------------------------------------
 
 
@@ -95,6 +115,21 @@ def momentum_right(weight, gradients, lr, momentum):
         weight.grad = gradient.clone()
         optimizer.step()
     return weight.detach()
+
+
+def momentum_in_place(weight, gradients, lr, momentum):
+    v = 0
+    for g in gradients:
+        v = momentum * v + g
+        weight -= lr * v
+    return weight
+
+
+def momentum_one_step(weight, gradients, lr, momentum):
+    v = 0
+    for g in gradients:
+        v = momentum * v + g
+    return weight - lr * v
 
 
 def momentum_uphill(weight, gradients, lr, momentum):
@@ -214,6 +249,10 @@ def rank_as_a_fraction(shapes, budget):
     return budget / sum(map(sum, shapes))
 
 
+def rank_rounded(shapes, budget):
+    return round(budget / sum(a + b for a, b in shapes))
+
+
 # ---- 07.4: parts of different sizes --------------------------------------------------------------
 
 
@@ -275,6 +314,12 @@ WRONG = [
     ("07.1", logit_right_label_alone, "only the right label has a slope"),
     ("07.1", logit_probabilities, "all your slopes are positive"),
     ("07.1", logit_one_label_for_all, "the first one's label"),
+    ("07.1", logit_all_rows, "takes all rows. Each"),
+    ("07.1", logit_all_rows_and_no_mean, "two things: a colon"),
+    ("07.1", logit_subtracted_first, "Probabilities first"),
+    ("07.1", logit_subtracted_first_and_no_mean, "two things: you subtract"),
+    ("07.2", momentum_in_place, "in place"),
+    ("07.2", momentum_one_step, "in the end, with the last velocity"),
     ("07.2", momentum_uphill, "uphill"),
     ("07.2", momentum_ignored, "plain SGD"),
     ("07.2", momentum_lr_ignored, "learning rate plays no part"),
@@ -292,11 +337,12 @@ WRONG = [
     ("07.3", rank_for_each_alone, "have the whole budget"),
     ("07.3", rank_of_the_first, "the first matrix only"),
     ("07.3", rank_doubled, "everything twice"),
+    ("07.3", rank_rounded, "to the nearest whole number"),
     ("07.3", rank_as_a_fraction, "a whole number"),
     ("07.4", parts_added, "this is the sum, so"),
     ("07.4", parts_averaged, "counts the same"),
     ("07.4", parts_last, "only the last part"),
-    ("07.4", parts_as_a_sum, "not divided at the end"),
+    ("07.4", parts_as_a_sum, "much too long"),
     ("07.4", parts_divided_by_parts, "by the number of parts"),
     ("07.4", parts_divided_twice, "once too often"),
     ("07.4", parts_divided_by_own_size, "the less it counts"),
@@ -345,17 +391,25 @@ def test_no_message_holds_the_code_that_would_be_right(number):
             assert code not in message
 
 
-def test_a_weight_changed_in_place_is_right_too():
-    """The check hands out copies: nobody's answer can spoil the inputs of the next trial."""
+def test_a_copy_may_be_changed_in_place():
+    """Only the caller's own tensor is left alone."""
 
-    def in_place(weight, gradients, lr, momentum):
-        velocity = torch.zeros_like(weight)
+    def on_a_copy(weight, gradients, lr, momentum):
+        weight, velocity = weight.clone(), torch.zeros_like(weight)
         for gradient in gradients:
             velocity.mul_(momentum).add_(gradient)
             weight -= lr * velocity
         return weight
 
-    assert llmlab.check("07.2", in_place).status == "passed"
+    assert llmlab.check("07.2", on_a_copy).status == "passed"
+
+
+def test_without_notes_it_is_in_place_as_well():
+    def in_place(weight, gradients, lr, momentum):
+        with torch.no_grad():
+            return momentum_in_place(weight, gradients, lr, momentum)
+
+    assert "in place" in llmlab.check("07.2", in_place).message
 
 
 def test_a_rank_may_come_as_a_float():

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from llmlab.checks import Exercise
+from llmlab.checks import Exercise, agree
 
 _Logits = Float[Tensor, "batch label"]
 _Labels = Int[Tensor, "batch"]
@@ -78,14 +78,49 @@ def _slopes_first(logits: _Logits, labels: _Labels) -> _Logits:
     return _slopes(logits, torch.full_like(labels, int(labels[0])))
 
 
+def _slopes_all_rows(logits: _Logits, labels: _Labels) -> _Logits:
+    return _slopes_all_rows_summed(logits, labels) / len(labels)
+
+
+def _slopes_all_rows_summed(logits: _Logits, labels: _Labels) -> _Logits:
+    slopes = logits.softmax(-1)
+    slopes[:, labels] -= 1
+    return slopes
+
+
+def _slopes_too_early(logits: _Logits, labels: _Labels) -> _Logits:
+    return _slopes_too_early_summed(logits, labels) / len(labels)
+
+
+def _slopes_too_early_summed(logits: _Logits, labels: _Labels) -> _Logits:
+    return (logits - _wanted(logits, labels)).softmax(-1)
+
+
 # ---- 07.2 momentum -------------------------------------------------------------------------------
+
+
+class _Given(Tensor):
+    """A tensor that is known again after a change in place; what is computed from it is plain."""
+
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
+
+    def __deepcopy__(self, memo: dict) -> "_Given":
+        return self.detach().clone().as_subclass(_Given)
+
+
+_Given.__name__ = "Tensor"  # what a message calls it
+
+
+def _not_in_place(got: Any, expected: Any) -> bool:
+    """The same numbers, and both or none of them in the memory that the caller gave."""
+    return isinstance(got, _Given) == isinstance(expected, _Given) and agree(got, expected)
 
 
 def _journey(rng: random.Random) -> tuple[Tensor, Tensor, float, float]:
     """A weight, the gradients of some steps, a learning rate and a momentum."""
     generator = _generator(rng)
     steps, size = rng.randrange(3, 6), rng.randrange(2, 5)
-    weight = torch.randn(size, generator=generator)
+    weight = torch.randn(size, generator=generator).as_subclass(_Given)
     gradients = torch.randn(steps, size, generator=generator)
     return weight, gradients, rng.choice([0.1, 0.2, 0.5]), rng.choice([0.6, 0.8, 0.9])
 
@@ -96,6 +131,21 @@ def _walk(weight: Tensor, gradients: Tensor, lr: float, momentum: float) -> Tens
         velocity = momentum * velocity + gradient
         weight = weight - lr * velocity
     return weight
+
+
+def _walk_in_place(weight: Tensor, gradients: Tensor, lr: float, momentum: float) -> Tensor:
+    velocity = torch.zeros(len(weight))
+    for gradient in gradients:
+        velocity = momentum * velocity + gradient
+        weight -= lr * velocity
+    return weight
+
+
+def _walk_once(weight: Tensor, gradients: Tensor, lr: float, momentum: float) -> Tensor:
+    velocity = torch.zeros_like(weight)
+    for gradient in gradients:
+        velocity = momentum * velocity + gradient
+    return weight - lr * velocity
 
 
 def _walk_uphill(weight: Tensor, gradients: Tensor, lr: float, momentum: float) -> Tensor:
@@ -196,6 +246,10 @@ def _rank_fraction(shapes: list[tuple[int, int]], budget: int) -> float:
     return budget / sum(out + inside for out, inside in shapes)
 
 
+def _rank_nearest(shapes: list[tuple[int, int]], budget: int) -> int:
+    return round(_rank_fraction(shapes, budget))
+
+
 # ---- 07.4 gradient accumulation ------------------------------------------------------------------
 
 
@@ -277,13 +331,26 @@ EXERCISES = {
             "all your slopes are positive, so the label plays no part. What does a higher logit "
             "at the right label do?": _slopes_no_target,
             "every text gets the first one's label.": _slopes_first,
+            "you subtract in every row at the labels of all texts: a colon takes all rows. Each "
+            "text has one right label, its own.": _slopes_all_rows,
+            "two things: a colon takes all rows, though each text has one right label; and "
+            "the loss is a mean.": _slopes_all_rows_summed,
+            "you subtract from the logits, before the softmax, so no slope is negative. "
+            "Probabilities first, then subtract.": _slopes_too_early,
+            "two things: you subtract from the logits, before the softmax; and the loss is a "
+            "mean.": _slopes_too_early_summed,
         },
     ),
     "07.2": Exercise(
         title="the weight after all steps of SGD with momentum",
         inputs=_journey,
         reference=_walk,
+        same=_not_in_place,
         mistakes={
+            "the numbers are right, and your function has changed the tensor of whoever called "
+            "it: -= works in place. Make a new tensor in each step.": _walk_in_place,
+            "you take one step, in the end, with the last velocity. Each row of gradients is a "
+            "step of its own.": _walk_once,
             "you walk uphill: a step goes against the gradient.": _walk_uphill,
             "this is plain SGD: nothing of the earlier gradients is left in the velocity.": (
                 _walk_without
@@ -321,6 +388,8 @@ EXERCISES = {
             "you look at the first matrix only.": _rank_first,
             "you count everything twice. For each unit of rank, A gets one row and B one "
             "column.": _rank_twice,
+            "you round to the nearest whole number. Where that is up, the rank no longer fits into "
+            "the budget; expected is the largest that fits.": _rank_nearest,
             "a rank is a whole number: how many rows would 7.4 be?": _rank_fraction,
         },
     ),
@@ -336,9 +405,8 @@ EXERCISES = {
             "only the last part is left: did something set the gradient to zero between them?": (
                 _together_last
             ),
-            "right so far, and not divided at the end: this is a sum over the texts.": (
-                _together_not_divided
-            ),
+            "this is much too long: try parts that all have the same gradient. The whole batch "
+            "must have it, too.": _together_not_divided,
             "you divide by the number of parts. How many texts were there in all?": (
                 _together_by_count
             ),
