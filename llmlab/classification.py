@@ -140,10 +140,10 @@ def calibration(
     Raises:
         LabError: no texts, not as many of both, or numbers that are no probabilities.
 
-    >>> calibration([0.55, 0.95, 0.97, 0.99], [False, True, True, False])
+    >>> calibration([0.55, 0.95, 0.97, 0.99], [False, True, True, False]).round(2)
        from   to  count  confidence  accuracy
-    0   0.5  0.6      1        0.55  0.000000
-    1   0.9  1.0      3        0.97  0.666667
+    0   0.5  0.6      1        0.55      0.00
+    1   0.9  1.0      3        0.97      0.67
     """
     sure = torch.as_tensor(list(probabilities), dtype=torch.float64)
     right = torch.as_tensor(list(correct), dtype=torch.float64)

@@ -6,6 +6,7 @@ The wrong answers are written here as a student would write them, without a look
 
 import itertools
 import math
+import re
 
 import numpy as np
 import pytest
@@ -414,7 +415,8 @@ STOPPED = [
     ("04.1", labels_tensor_key, "make it an int first"),
     ("04.3", error_by_zero, "a bin without texts has no mean"),
     ("04.4", tags_tensor_key, "make it an int first"),
-    ("04.4", tags_wrong_axis_masked, "is no id of a label"),
+    # it stops on some draws and is wrong on others: the first of them decides
+    ("04.4", tags_wrong_axis_masked, "is no id of a label|argmax runs along the tokens"),
 ]
 
 
@@ -453,7 +455,7 @@ def test_each_misconception_hears_its_own_sentence(number, answer, words):
 def test_an_error_of_a_known_kind_is_answered_in_words(number, answer, words):
     result = llmlab.check(number, answer)
     assert result.status == "wrong"
-    assert words in result.message
+    assert re.search(words, result.message)
 
 
 def test_a_number_of_numpy_is_a_number():
