@@ -14,30 +14,13 @@ from llmlab import generation
 from llmlab.views import sampler
 from tests.test_browser_attention import CONTRAST, CUT, Plain, chrome, pixels, program, write
 from tests.tools import browser
+from tests.tools.bench_generation import MOVE
 
 __all__ = ["chrome", "program"]  # fixtures
 pytestmark = pytest.mark.browser
 
 SIZE = 49_152
 SLIDERS = {"temperature": "temperature", "top_k": "topK", "top_p": "topP", "min_p": "minP"}
-
-# From moving a slider to the end of the frame that shows it, in milliseconds: of each slider the
-# quickest of 15 moves (another program may hold the machine for a moment), of these the slowest.
-MOVE = """async () => {
-    const root = document.querySelector('.llmlab-sampler > div').shadowRoot;
-    const frame = () => new Promise((yes) => requestAnimationFrame(() => setTimeout(yes, 0)));
-    const times = [[], [], [], []];
-    for (let i = 0; i < 60; i += 1) {
-        const input = root.querySelectorAll('input')[i % 4];
-        await frame();
-        const start = performance.now();
-        input.value = input.value === input.max ? input.min : +input.value + +input.step;
-        input.dispatchEvent(new Event('input', { bubbles: true }));
-        await frame();
-        times[i % 4].push(performance.now() - start);
-    }
-    return Math.max(...times.map((some) => Math.min(...some)));
-}"""
 
 
 @pytest.fixture(scope="module")
