@@ -1,5 +1,6 @@
 """The one call of the set-up cell: the same start for every notebook and every reader."""
 
+import logging
 import os
 import random
 
@@ -39,6 +40,8 @@ def setup(seed: int = 0) -> None:
     numpy.random.seed(seed)
     torch.manual_seed(seed)
     transformers.utils.logging.disable_progress_bar()
+    # Where it is installed, it warns at its import (by Trainer or peft) of a part it can't find.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     pandas.set_option("display.precision", 3)
     pandas.set_option("display.max_colwidth", 80)
     plots.use_style()
