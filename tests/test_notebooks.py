@@ -596,6 +596,16 @@ def test_nbval_notices_every_altered_output(stored, tmp_path):
     assert ran.returncode == 1
 
 
+def test_notebooks_are_run_side_by_side_and_a_failed_one_is_named(tmp_path, capsys):
+    right, wrong = (kernels(tmp_path / name, "print(1)") for name in ("a.ipynb", "b.ipynb"))
+    for path in (right, wrong):
+        notebooks.execute(path)
+    assert notebooks.test([right], strict=True)
+    wrong.write_text(wrong.read_text("utf-8").replace('"1\\n"', '"2\\n"'), "utf-8")
+    assert not notebooks.test([right, wrong], strict=True)
+    assert capsys.readouterr().out.endswith("1 of 2 notebooks passed.\nFailed: b.ipynb\n")
+
+
 def test_a_run_that_compares_too_little_fails(tmp_path):
     nb = read(kernels(tmp_path / "a.ipynb", "a = 1", "# NBVAL_IGNORE_OUTPUT\n1", "1"))
     cells = code_cells(nb)

@@ -123,7 +123,8 @@ def pytest_terminal_summary(terminalreporter, config):
         total.compared += t.compared
         total.peak = max(total.peak, t.peak)
         total.seconds += t.seconds
-    write(_row("all", total))
+    if len(_tallies) > 1:
+        write(_row("all", total))
     if not config.option.nbval:
         write(
             "Outputs were not compared (--nbval-lax): the assertions in the cells did the proving."

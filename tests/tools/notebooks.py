@@ -20,6 +20,7 @@ import time
 import tomllib
 from collections import defaultdict
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import nbformat
@@ -33,6 +34,7 @@ ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = ROOT / "notebooks"
 SANITIZE = ROOT / "tests" / "sanitize.cfg"
 CELL_TIMEOUT = 300  # seconds: far above any cell, so that only a hanging one meets it
+TOGETHER = min(2, os.cpu_count() or 1)  # notebooks tested at a time: each has one thread, 1.6 GB
 
 # Where the kernels run, here and under nbval: one thread and no timed bars (both change what is
 # printed), and an outside that refuses every connection at once: nothing may need it.
@@ -47,7 +49,10 @@ ENVIRONMENT = {
     "no_proxy": "",
 }
 # What a reader may have set, and what would change the outputs.
-UNSET = ["ATEN_CPU_CAPABILITY", "LLMLAB_CAUSAL_LM", "LLMLAB_ENCODER", "LLMLAB_TOKENIZER"]
+UNSET = [
+    "ATEN_CPU_CAPABILITY", "LLMLAB_CAUSAL_LM", "LLMLAB_ENCODER", "LLMLAB_TOKENIZER",
+    "LLMLAB_CLASSIFIER", "LLMLAB_SEQ2SEQ",
+]  # fmt: skip
 
 METADATA = {
     "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
@@ -405,6 +410,31 @@ def nbval_command(files: Iterable[Path], *, strict: bool) -> list[str]:
     ]  # fmt: skip
 
 
+def test(files: Iterable[Path], *, strict: bool, together: int = TOGETHER) -> bool:
+    """nbval over each notebook, some of them at a time; prints each run, True if all passed.
+
+    The last ones first: they take longest, and what is short fills the gap at the end.
+    """
+
+    def one(path: Path) -> subprocess.CompletedProcess[str]:
+        command = nbval_command([path], strict=strict)
+        return subprocess.run(
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+
+    failed = []
+    with ThreadPoolExecutor(together) as pool:
+        runs = {pool.submit(one, path): path for path in reversed(list(files))}
+        for run in as_completed(runs):
+            print(run.result().stdout, flush=True)
+            if run.result().returncode:
+                failed.append(runs[run].name)
+    print(f"{len(runs) - len(failed)} of {len(runs)} notebooks passed.", flush=True)
+    if failed:
+        print("Failed: " + ", ".join(sorted(failed)), flush=True)
+    return not failed
+
+
 def comparable() -> bool:
     """Whether this machine prints the digits that are stored: only Linux on x86-64 is held to."""
     return (platform.system(), platform.machine()) == ("Linux", "x86_64")
@@ -432,7 +462,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_intermixed_args(arguments)
     if given.verb == "test":
         strict = comparable() and not given.lax
-        return subprocess.call(nbval_command(find(given.files), strict=strict), cwd=ROOT)
+        return int(not test(find(given.files), strict=strict))
     bad = False
     pages = [ROOT / "README.md", ROOT / "CITATION.cff"]
     more = [p for p in pages if p.exists()] if given.verb == "badges" and not given.files else []
