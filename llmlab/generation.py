@@ -1,7 +1,8 @@
 """From logits to text: what the model would say next, what it said, and how sure it was.
 
-Everything here takes a causal model as `AutoModelForCausalLM` loads it. Probabilities are the
-model's own (softmax of its logits) unless a setting is named.
+Everything here takes a causal model as `AutoModelForCausalLM` loads it, and its tokenizer. Dropout
+is off meanwhile; the model is left as it was. Probabilities are the model's own (softmax of its
+logits) unless a setting is named.
 """
 
 import math
@@ -38,8 +39,6 @@ def next_tokens(
     """The k tokens that the model holds likeliest after the prompt.
 
     Args:
-        model: a causal model. Dropout is off meanwhile; it is left as it was.
-        tokenizer: its tokenizer.
         prompt: the text so far.
         k: how many.
 
@@ -84,8 +83,6 @@ def loop(
     """The autoregressive loop: forward, logits of the last position, choose, append, repeat.
 
     Args:
-        model: a causal model. Dropout is off meanwhile; it is left as it was.
-        tokenizer: its tokenizer.
         prompt: the text so far.
         choose: gets the logits of the next token, (vocabulary,), and returns an id. By default the
             likeliest (greedy): then the ids are those of `generate(do_sample=False)`.
@@ -134,8 +131,6 @@ def trace(
         llmlab.views.tokens(table["token"], table["probability"], notes=table["runners_up"])
 
     Args:
-        model: a causal model. Dropout is off meanwhile; it is left as it was.
-        tokenizer: its tokenizer.
         prompt: the text so far.
         k: how many runners-up.
         seed: where the random numbers start, for this call only; None: they go on.
@@ -159,17 +154,15 @@ def trace(
                 "sequences (or beams) are several stories."
             )
     inputs = _inputs(model, tokenizer, prompt, generate.setdefault("max_new_tokens", 20))
-    outputs = run_generate(
-        model, tokenizer, inputs, seed,
-        generate | {"return_dict_in_generate": True, "output_logits": True, "output_scores": True},
-    )  # fmt: skip
+    wanted = {"return_dict_in_generate": True, "output_logits": True, "output_scores": True}
+    outputs = run_generate(model, tokenizer, inputs, seed, generate | wanted)
     ids = outputs.sequences[0, inputs["input_ids"].shape[1] :].tolist()
     sampled = generate.get("do_sample", getattr(model.generation_config, "do_sample", False))
     rows = []
     for token, logits, scores in zip(ids, outputs.logits, outputs.scores, strict=True):
         probs = logits[0].float().softmax(-1)
         best = [i for i in probs.topk(min(k + 1, len(probs))).indices.tolist() if i != token][:k]
-        others = ", ".join(f"{_shown(tokenizer, i)} {probs[i]:.3f}" for i in best)
+        others = ", ".join(f"{_shown(tokenizer, i)} {probs[i]:.2f}" for i in best)
         chance = scores[0].float().softmax(-1)[token].item() if sampled else 1.0
         rank = int((probs > probs[token]).sum()) + 1
         row = (text_of(tokenizer, token), token, probs[token].item(), rank, chance, others)
@@ -200,11 +193,8 @@ def surprise(
         llmlab.views.tokens(table["token"], table["surprise"])
 
     Args:
-        model: a causal model. Dropout is off meanwhile; it is left as it was.
-        tokenizer: its tokenizer.
         text: at least two tokens.
-        window: as for `perplexity`.
-        stride: as for `perplexity`.
+        window, stride: as for `perplexity`.
 
     Returns:
         A row a token: `token`, `id`, `surprise` in nats. The first is nan: nothing stands before
@@ -242,8 +232,6 @@ def perplexity(
     least window − stride tokens before it. Other windows give another figure: name them with it.
 
     Args:
-        model: a causal model. Dropout is off meanwhile; it is left as it was.
-        tokenizer: its tokenizer.
         text: what is measured: with `prompt` all of its tokens, without all but the first.
         prompt: what stands before it. It is read, not counted.
         window: tokens read at once; by default 1024, or the model's context if that is shorter.
@@ -492,26 +480,29 @@ def compare(
     samples: int = 1,
     seed: int = 0,
 ) -> pandas.DataFrame:
-    """The same prompt under several settings of `generate`, with figures beside the texts.
+    """The same prompt under several settings of `generate`, with figures beside each text.
+
+    A row a text, so that you see how much texts of one setting differ:
+
+        table = llmlab.generation.compare(model, tokenizer, prompt, settings, samples=8)
+        table.groupby("setting", sort=False)["distinct_2"].agg(["min", "mean", "max"])
 
     Several models: `pandas.concat({"one": compare(…), "other": compare(…)})`, with one judge.
 
     Args:
-        model: a causal model. Dropout is off meanwhile; it is left as it was.
-        tokenizer: its tokenizer.
         prompt: the text so far.
-        settings: a name for each row, and what it gives `generate`:
+        settings: a name for each, and what it gives `generate`:
             `{"greedy": {}, "hot": {"do_sample": True, "temperature": 1.5}}`. 40 new tokens
             unless max_new_tokens says otherwise; no sampling unless do_sample does.
         judge: model and tokenizer that measure the perplexity; by default those that wrote.
-        samples: how many continuations of each setting that samples; its figures are over all.
-        seed: where the random numbers start for every row.
+        samples: how many continuations of each setting that samples.
+        seed: where the random numbers start for every setting.
 
     Returns:
-        A row a setting: `text` (the first continuation, without the prompt), `distinct_1` and
-        `distinct_2` (see `distinct`), `repetition` (see `repetition`), `perplexity` of the
-        continuations after the prompt under the judge: low is what it expects. nan where nothing
-        was written.
+        A row a continuation, index `setting` and `sample` (from 1): `text` (without the prompt),
+        `distinct_1` and `distinct_2` (see `distinct`), `repetition` (see `repetition`),
+        `perplexity` of the continuation after the prompt under the judge: low is what it expects.
+        nan where nothing was written.
 
     Raises:
         LabError: as for `trace`.
@@ -523,38 +514,31 @@ def compare(
         )
     if not isinstance(samples, int) or samples < 1:
         raise LabError(f"samples is a whole number from 1 on, not {samples!r}.")
-    rows = []
-    for own in settings.values():
+    rows = {}
+    for name, own in settings.items():
         generate = {"max_new_tokens": 40, "do_sample": False} | dict(own)
         inputs = _inputs(model, tokenizer, prompt, generate["max_new_tokens"])
         if generate["do_sample"]:
             generate.setdefault("num_return_sequences", samples)
         ids = run_generate(model, tokenizer, inputs, seed, generate)
         new = ids[:, inputs["input_ids"].shape[1] :]
-        texts = tokenizer.batch_decode(new, skip_special_tokens=True)
-        rows.append(_figures(texts, prompt, *(judge or (model, tokenizer))))
-    return pandas.DataFrame(rows, index=pandas.Index(settings, name="setting"))
+        for sample, text in enumerate(tokenizer.batch_decode(new, skip_special_tokens=True), 1):
+            rows[name, sample] = _figures(text, prompt, *(judge or (model, tokenizer)))
+    index = pandas.MultiIndex.from_tuples(rows, names=["setting", "sample"])
+    return pandas.DataFrame(list(rows.values()), index=index)
 
 
 def _figures(
-    texts: list[str], prompt: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+    text: str, prompt: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
 ) -> dict[str, Any]:
-    """The row of one setting."""
-    before = _inputs(model, tokenizer, prompt, limited=False)["input_ids"]
-    nats = []
-    for text in texts:
-        # the words before and after are cut apart: so the judge counts exactly the new ones
-        after = tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]
-        if after.shape[1]:
-            ids = torch.cat([before, after.to(before.device, before.dtype)], dim=1)
-            nats.append(_nats(model, ids, before.shape[1], None, None))
-    written = [text for text in texts if _words(text)]
+    """The row of one text."""
+    written = bool(_words(text))
     return {
-        "text": texts[0],
-        "distinct_1": distinct(written, 1) if written else math.nan,
-        "distinct_2": distinct(written, 2) if written else math.nan,
-        "repetition": repetition(written) if written else math.nan,
-        "perplexity": torch.cat(nats).mean().exp().item() if nats else math.nan,
+        "text": text,
+        "distinct_1": distinct(text, 1) if written else math.nan,
+        "distinct_2": distinct(text, 2) if written else math.nan,
+        "repetition": repetition(text) if written else math.nan,
+        "perplexity": perplexity(model, tokenizer, text, prompt=prompt) if text else math.nan,
     }
 
 
@@ -700,17 +684,17 @@ def _inputs(
             "Shorten the text, or keep its end: tokenizer(text).input_ids[-n:]."
         )
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-    return BatchEncoding(inputs).to(model.device)
+    return BatchEncoding(inputs).to(input_device(model))
 
 
 def require_causal(model: Any) -> None:
     """Raise LabError unless the model predicts the next token from those before it."""
     name = type(model).__name__
-    if isinstance(model, str) or not hasattr(model, "config") or not hasattr(model, "generate"):
-        what = f"A model was expected, not {model!r:.60}." if not hasattr(model, "config") else (
-            f"{name} predicts no next token."
-        )  # fmt: skip
-        raise LabError(f"{what} Load one with AutoModelForCausalLM.from_pretrained(…).")
+    load = "Load one with AutoModelForCausalLM.from_pretrained(…)."
+    if not hasattr(model, "config"):
+        raise LabError(f"A model was expected, not {model!r:.60}. {load}")
+    if not hasattr(model, "generate"):
+        raise LabError(f"{name} predicts no next token. {load}")
     config = model.config
     if config.is_encoder_decoder:
         raise LabError(
@@ -784,6 +768,12 @@ def run_generate(
             "There are no probabilities to draw from: the logits hold NaN or overflow. Is the "
             "temperature too near 0? Else load the model with dtype=torch.float32."
         ) from None
+
+
+def input_device(model: PreTrainedModel) -> torch.device:
+    """Where a model wants its inputs, also one that accelerate has spread over devices and disk."""
+    spread = getattr(getattr(model, "_hf_hook", None), "execution_device", None)
+    return model.device if spread is None else torch.device(spread)
 
 
 def context_length(model: PreTrainedModel) -> int | None:

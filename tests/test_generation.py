@@ -339,7 +339,7 @@ def test_a_trace_of_drawing(models, tokenizer, name):
         assert row["chance"] == pytest.approx(chance.item(), abs=1e-5)
         assert row["runners_up"].count(", ") >= 2
         best = next(i for i in probs.argsort(descending=True).tolist() if i != ids[step])
-        assert row["runners_up"].split(", ")[0].endswith(f" {probs[best]:.3f}")
+        assert row["runners_up"].split(", ")[0].endswith(f" {probs[best]:.2f}")
 
 
 def test_a_trace_without_chance(models, tokenizer):
@@ -347,10 +347,10 @@ def test_a_trace_without_chance(models, tokenizer):
     assert table["token"].tolist() == [" he", " was", " super"]
     assert table["rank"].tolist() == [1, 1, 1]
     assert table["chance"].tolist() == [1.0, 1.0, 1.0]
-    assert table["runners_up"][0].startswith("␣it 0.17")
+    assert table["runners_up"][0].startswith("␣it 0.18")
     view = llmlab.views.tokens(table["token"], table["probability"], notes=table["runners_up"])
-    assert "␣he (0.385; ␣it 0.177)" in view.text
-    assert 'title="value 0.385; ␣it 0.177"' in view.html
+    assert "␣he (0.385; ␣it 0.18)" in view.text
+    assert 'title="value 0.385; ␣it 0.18"' in view.html
 
 
 def test_a_trace_shows_what_a_penalty_did(gpt2, tokenizer):
@@ -490,28 +490,26 @@ def test_the_table_holds_what_generate_wrote(models, tokenizer):
     judge = (qwen2, tokenizer)
     table = generation.compare(gpt2, tokenizer, PROMPT, SETTINGS, judge=judge, samples=3, seed=4)
     assert torch.equal(torch.get_rng_state(), before)
-    assert table.index.tolist() == ["greedy", "hot"]
+    assert table.index.names == ["setting", "sample"]
+    assert table.index.tolist() == [("greedy", 1), ("hot", 1), ("hot", 2), ("hot", 3)]
     greedy = generated(gpt2, tokenizer, do_sample=False, max_new_tokens=40)
-    text = tokenizer.decode(greedy, skip_special_tokens=True)
-    assert table["text"]["greedy"] == text
-    row = table.loc["greedy"]
-    assert row["distinct_1"] == generation.distinct(text, 1)
-    assert row["distinct_2"] == generation.distinct(text, 2)
-    assert row["repetition"] == generation.repetition(text)
-    ppl = generation.perplexity(qwen2, tokenizer, text, prompt=PROMPT)
-    assert row["perplexity"] == pytest.approx(ppl, rel=1e-6)
-
     with torch.random.fork_rng():
         torch.manual_seed(4)
         inputs = tokenizer(PROMPT, return_tensors="pt")
         ids = gpt2.generate(**inputs, **SETTINGS["hot"], num_return_sequences=3)
-    texts = tokenizer.batch_decode(ids[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-    assert table["text"]["hot"] == texts[0]
-    assert table["distinct_1"]["hot"] == generation.distinct(texts, 1)
+    drawn = tokenizer.batch_decode(ids[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+    texts = [tokenizer.decode(greedy, skip_special_tokens=True), *drawn]
+    assert table["text"].tolist() == texts and len(set(drawn)) == 3
+    for text, (_, row) in zip(texts, table.iterrows(), strict=True):  # each text by itself
+        assert row["distinct_1"] == generation.distinct(text, 1)
+        assert row["distinct_2"] == generation.distinct(text, 2)
+        assert row["repetition"] == generation.repetition(text)
+        ppl = generation.perplexity(qwen2, tokenizer, text, prompt=PROMPT)
+        assert row["perplexity"] == pytest.approx(ppl, rel=1e-6)
     again = generation.compare(gpt2, tokenizer, PROMPT, SETTINGS, judge=judge, samples=3, seed=4)
     assert again.equals(table)
     other = generation.compare(gpt2, tokenizer, PROMPT, SETTINGS, judge=judge, samples=3, seed=5)
-    assert other["text"]["hot"] != table["text"]["hot"]
+    assert other["text"]["hot", 1] != table["text"]["hot", 1]
     assert other.loc["greedy"].equals(table.loc["greedy"])
 
 
@@ -520,9 +518,11 @@ def test_who_writes_nothing_has_no_figures(gpt2, tokenizer):
     end = {"eos_token_id": first}
     table = generation.compare(gpt2, tokenizer, PROMPT, {"mute": end | {"max_new_tokens": 1}})
     # the first token is an ordinary one, so it stands there; as a special one it would not
-    assert table["text"]["mute"] == tokenizer.decode(first)
-    figures = generation._figures(["", " "], PROMPT, gpt2, tokenizer)
-    assert math.isnan(figures["distinct_1"]) and figures["text"] == ""
+    assert table["text"]["mute", 1] == tokenizer.decode(first)
+    for nothing in ("", " "):
+        figures = generation._figures(nothing, PROMPT, gpt2, tokenizer)
+        assert math.isnan(figures["distinct_1"]) and figures["text"] == nothing
+    assert math.isnan(generation._figures("", PROMPT, gpt2, tokenizer)["perplexity"])
 
 
 @pytest.mark.parametrize("settings", [{}, ["greedy"], "greedy"])

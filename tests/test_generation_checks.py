@@ -94,6 +94,15 @@ def perplexity_mean_probability(logits, ids, prompt_length):
     return 1 / probs[range(len(probs)), ids[prompt_length:]].mean().item()
 
 
+start = 9  # as in the notebook: the tokens of its prompt
+
+
+def perplexity_notebooks_start(logits, ids, prompt_length):
+    probs = logits.softmax(-1)
+    given = probs[range(len(ids) - 1), ids[1:]]
+    return math.exp(-given.log()[start - 1 :].mean())
+
+
 # ---- 05.2: one step of sampling ------------------------------------------------------------------
 
 
@@ -265,6 +274,33 @@ def cache_tokens_squared(layers, hidden, heads, key_heads, texts, tokens, width)
     return 2 * layers * key_heads * (hidden // heads) * texts * tokens * tokens * width
 
 
+def cache_formula_of_the_notebook(layers, hidden, heads, key_heads, texts, tokens, width):
+    size = hidden // heads
+    return 2 * layers * key_heads * size * 4
+
+
+def cache_without_tokens(layers, hidden, heads, key_heads, texts, tokens, width):
+    return 2 * layers * key_heads * (hidden // heads) * texts * width
+
+
+def cache_in_bits(layers, hidden, heads, key_heads, texts, tokens, width):
+    return 2 * layers * key_heads * (hidden // heads) * texts * tokens * width * 8
+
+
+def step_with_our_numbers(logits, temperature, k):
+    logits = logits / 0.7
+    return logits.masked_fill(logits < logits.topk(5).values[-1], -torch.inf).softmax(-1)
+
+
+def nucleus_by_our_top_p(probs, p):
+    """The notebook's `top_p`, which takes logits."""
+    again, order = probs.softmax(-1).sort(descending=True)
+    before = again.cumsum(-1) - again
+    cut = probs.clone()
+    cut[order[before >= p]] = -torch.inf
+    return cut.isfinite().sum()
+
+
 # ---- the checks ----------------------------------------------------------------------------------
 
 RIGHT = [
@@ -290,6 +326,12 @@ WRONG = [
     ("05.1", perplexity_no_minus, "at least 1"),
     ("05.1", perplexity_exp_first, "here exp came first"),
     ("05.1", perplexity_mean_probability, "the mean of the probabilities"),
+    ("05.1", perplexity_notebooks_start, "you use `start`"),
+    ("05.2", step_with_our_numbers, "0.7 and 5 were the numbers of our cell"),
+    ("05.3", nucleus_by_our_top_p, "our top_p takes logits"),
+    ("05.4", cache_formula_of_the_notebook, "our formula as it stands"),
+    ("05.4", cache_without_tokens, "one token of each text"),
+    ("05.4", cache_in_bits, "these are bits"),
     ("05.2", step_multiplied, "divided by it, not multiplied"),
     ("05.2", step_probabilities_divided, "no effect"),
     ("05.2", step_everything_stays, "all tokens are still possible"),
@@ -332,6 +374,20 @@ def test_a_misconception_is_named(number, answer, words):
     result = llmlab.check(number, answer)
     assert result.status == "wrong"
     assert words in result.message
+
+
+def perplexity_of_a_batch(logits, ids, prompt_length):
+    return -logits[0, :-1].log_softmax(-1)[range(3)]
+
+
+def perplexity_ids_of_a_batch(logits, ids, prompt_length):
+    return logits.softmax(-1)[range(ids.shape[1] - 1), ids[0, 1:]].mean()
+
+
+@pytest.mark.parametrize("answer", [perplexity_of_a_batch, perplexity_ids_of_a_batch])
+def test_who_looks_for_a_batch_is_told_that_there_is_none(answer):
+    result = llmlab.check("05.1", answer)
+    assert result.status == "wrong" and "no [0] to take" in result.message
 
 
 def test_every_message_is_proven_and_they_differ():

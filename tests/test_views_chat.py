@@ -218,6 +218,8 @@ def test_stored_it_is_a_sentence_with_the_code(endless, tokenizer):
     bundle = panel._repr_mimebundle_()
     assert bundle["text/plain"] == repr(panel)
     assert set(bundle) == {"text/plain", "application/vnd.jupyter.widget-view+json"}
+    seeded = chat(endless, tokenizer, max_new_tokens=20, do_sample=True, seed=3)
+    assert "As code: torch.manual_seed(3), inputs = tokenizer." in repr(seeded)
 
 
 def test_who_can_not_chat_is_told_so(endless, tokenizer):

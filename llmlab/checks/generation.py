@@ -2,6 +2,7 @@
 
 import math
 import random
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -88,6 +89,21 @@ def _perplexity_mean_probability(logits: _Logits, ids: _Ids, prompt: int) -> flo
     return 1 / (-_nats(logits, ids)[prompt - 1 :]).exp().mean().item()
 
 
+def _perplexity_start(logits: _Logits, ids: _Ids, prompt: int) -> float:
+    return _nats(logits, ids)[9 - 1 :].mean().exp().item()  # `start`, as the notebook has it
+
+
+def _perplexity_look(got: Any, expected: float, arguments: tuple) -> str:
+    """No batch: a function copied from the notebook's cell indexes one."""
+    if isinstance(got, IndexError) or (isinstance(got, Tensor) and got.ndim):
+        what = "stops with an IndexError" if isinstance(got, IndexError) else "is no single number"
+        return (
+            f"your answer {what}. Logits and ids are of one text here, without a batch: there is "
+            "no [0] to take. And at the end stands one number, the mean over the answer."
+        )
+    return ""
+
+
 # ---- 05.2 one step of sampling -------------------------------------------------------------------
 
 
@@ -151,6 +167,10 @@ def _step_filtered(logits: _Row, temperature: float, k: int) -> _Row:
     return logits.masked_fill(~_top(logits, k), -math.inf) / temperature
 
 
+def _step_of_the_notebook(logits: _Row, temperature: float, k: int) -> _Row:
+    return _step(logits, 0.7, 5)
+
+
 # ---- 05.3 how large is the nucleus? --------------------------------------------------------------
 
 
@@ -207,6 +227,10 @@ def _nucleus_min_p(probs: _Row, p: float) -> int:
 
 def _nucleus_cut(probs: _Row, p: float) -> int:
     return len(probs) - _nucleus(probs, p)
+
+
+def _nucleus_softmax(probs: _Row, p: float) -> int:
+    return _nucleus(probs.softmax(-1), p)
 
 
 # ---- 05.4 the size of a cache --------------------------------------------------------------------
@@ -283,6 +307,24 @@ def _cache_squared(
     return 2 * layers * key_heads * (hidden // heads) * texts * tokens**2 * width
 
 
+def _cache_formula(
+    layers: int, hidden: int, heads: int, key_heads: int, texts: int, tokens: int, width: int
+) -> int:
+    return 2 * layers * key_heads * (hidden // heads) * 4
+
+
+def _cache_one_token(
+    layers: int, hidden: int, heads: int, key_heads: int, texts: int, tokens: int, width: int
+) -> int:
+    return 2 * layers * key_heads * (hidden // heads) * texts * width
+
+
+def _cache_bits(
+    layers: int, hidden: int, heads: int, key_heads: int, texts: int, tokens: int, width: int
+) -> int:
+    return 8 * _cache(layers, hidden, heads, key_heads, texts, tokens, width)
+
+
 EXERCISES = {
     "05.1": Exercise(
         "the perplexity of what comes after the prompt",
@@ -312,7 +354,10 @@ EXERCISES = {
             "all.": _perplexity_mean_of_each,
             "you take the mean of the probabilities. The mean is over their logarithms, so that a "
             "text's probability is the product of its tokens'.": _perplexity_mean_probability,
+            "you use `start`, which the notebook has from its own prompt. The length of this "
+            "prompt is the argument prompt_length.": _perplexity_start,
         },
+        look=_perplexity_look,
     ),
     "05.2": Exercise(
         "the probabilities that temperature and top-k leave",
@@ -343,6 +388,9 @@ EXERCISES = {
             "these are logits still: the last step, from logits to probabilities, is missing.": (
                 _step_filtered
             ),
+            "0.7 and 5 were the numbers of our cell: use the arguments, temperature and k.": (
+                _step_of_the_notebook
+            ),
         },
     ),
     "05.3": Exercise(
@@ -366,6 +414,8 @@ EXERCISES = {
             "this is min-p: each probability against a share of the largest. In top-p their sum is "
             "compared with p.": _nucleus_min_p,
             "you count the tokens that are cut; asked is how many stay.": _nucleus_cut,
+            "softmax was applied to probabilities: our top_p takes logits, and here you have "
+            "the probabilities already.": _nucleus_softmax,
         },
     ),
     "05.4": Exercise(
@@ -373,6 +423,10 @@ EXERCISES = {
         _cache_inputs,
         _cache,
         {
+            "this is our formula as it stands: one token of one text, four bytes a number. Bring "
+            "in the other arguments.": _cache_formula,
+            "this is one token of each text: the cache holds all of them.": _cache_one_token,
+            "these are bits: width counts bytes already.": _cache_bits,
             "half of it is missing: keys and values are stored, two tensors in each layer.": (
                 _cache_half
             ),

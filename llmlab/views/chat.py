@@ -94,9 +94,11 @@ class Chat(Live):
         entry = ipywidgets.HBox([self._field, self._send, self._stop, self._new])
         panel = ipywidgets.VBox([self._history, self._status, entry, self._sent])
         options = "".join(f", {name}={value!r}" for name, value in settings.items())
+        start = "" if seed is None else f"torch.manual_seed({seed}), "
         super().__init__(
             panel,
-            "A chat (it needs a running kernel). As code: inputs = tokenizer.apply_chat_template("
+            f"A chat (it needs a running kernel). As code: {start}"
+            "inputs = tokenizer.apply_chat_template("
             'messages, add_generation_prompt=True, return_tensors="pt", return_dict=True), then '
             f"model.generate(**inputs{options})",
         )

@@ -176,7 +176,7 @@ def _table(caption: str, rows: list[list[Any]]) -> str:
     body = ""
     for rank, token, number, share, own in rows:
         long = math.ceil(160 * round(float(share or 0), 3))
-        bar = f'<div style="width:{long}px;height:0.9em;background:#3B5BA5"></div>'
+        bar = f'<div style="width:{long}px;height:0.9em;background:#5B7FCB"></div>'
         said = "cut" if share is None else f"{share:.3f}"
         cells = [rank, f"<code>{escape(token)}</code>", number, said, bar, f"{own:.3f}"]
         body += "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
