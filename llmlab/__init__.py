@@ -11,7 +11,9 @@ __version__ = "0.1.0"
 
 # Public name -> the module it comes from. A module in its own right maps to itself.
 _HOME = {
+    "LLM": "llmlab.llm",
     "LabError": "llmlab.errors",
+    "api_map": "llmlab.course_map",
     "attention": "llmlab.attention",
     "batches": "llmlab.batches",
     "check": "llmlab.checks",
@@ -19,6 +21,7 @@ _HOME = {
     "data": "llmlab.data",
     "setup": "llmlab.session",
     "doctor": "llmlab.doctor",
+    "encoder_decoder": "llmlab.encoder_decoder",
     "fine_tuning": "llmlab.fine_tuning",
     "generation": "llmlab.generation",
     "models": "llmlab.models",
@@ -33,6 +36,7 @@ if TYPE_CHECKING:  # for editors and the type checker; nothing is loaded at run 
         classification,
         data,
         doctor,
+        encoder_decoder,
         fine_tuning,
         generation,
         models,
@@ -40,17 +44,22 @@ if TYPE_CHECKING:  # for editors and the type checker; nothing is loaded at run 
         views,
     )
     from llmlab.checks import check
+    from llmlab.course_map import api_map
     from llmlab.errors import LabError
+    from llmlab.llm import LLM
     from llmlab.session import setup
 
 __all__ = [
+    "LLM",
     "LabError",
+    "api_map",
     "attention",
     "batches",
     "check",
     "classification",
     "data",
     "doctor",
+    "encoder_decoder",
     "fine_tuning",
     "generation",
     "models",

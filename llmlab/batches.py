@@ -81,11 +81,14 @@ def by_length(
             yield [start + row for row in rows], padded(encoded, rows, tokenizer)
 
 
-def padded(encoded: Any, rows: Iterable[int], tokenizer: PreTrainedTokenizerBase) -> BatchEncoding:
-    """Some rows of what a tokenizer returned as tensors, padded on the right.
+def padded(
+    encoded: Any, rows: Iterable[int], tokenizer: PreTrainedTokenizerBase, *, side: str = "right"
+) -> BatchEncoding:
+    """Some rows of what a tokenizer returned as tensors, padded on the right (or "left").
 
     Right, whatever the tokenizer's own side is: then each token has the position that it has alone.
-    A tokenizer without a padding token pads with the end of text; the mask hides it either way.
+    Left is for writing on: then each row's last token is the text's own. A tokenizer without a
+    padding token pads with the end of text; the mask hides it either way.
     """
     fill = tokenizer.pad_token_id
     fills = {
@@ -99,6 +102,7 @@ def padded(encoded: Any, rows: Iterable[int], tokenizer: PreTrainedTokenizerBase
                 [torch.tensor(encoded[name][row], dtype=torch.long) for row in rows],
                 batch_first=True,
                 padding_value=fills.get(name, 0),
+                padding_side=side,
             )
             for name in encoded
         }

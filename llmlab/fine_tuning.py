@@ -1,8 +1,5 @@
 """What notebook 07 needs beside the lesson: short texts with labels, batches, a count of bytes."""
 
-import ctypes
-import gc
-import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -14,6 +11,7 @@ from torch import Tensor
 
 from llmlab import data, models
 from llmlab.errors import LabError
+from llmlab.loading import release
 
 if TYPE_CHECKING:
     import pandas
@@ -57,25 +55,12 @@ def fresh(**settings: Any) -> "PreTrainedModel":
     """
     from transformers import AutoModelForSequenceClassification
 
-    _hand_back()
+    release()  # a Trainer refers to itself: it and its model go only when that is looked for
     torch.manual_seed(0)
     with quiet():  # the warning that the head is new
         return AutoModelForSequenceClassification.from_pretrained(
             models.path("minilm"), dtype=torch.float32, num_labels=2, **settings
         )
-
-
-def _hand_back() -> None:
-    """Give the memory of deleted models back to the system, where that has to be asked for.
-
-    A Trainer refers to itself, so it goes only when Python looks for such circles; and Linux' C
-    library keeps what was freed in small pieces, here 180 MB after each trained model.
-    """
-    gc.collect()
-    if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc has it, musl has not
-        if trim:
-            trim(0)
 
 
 def right(model: torch.nn.Module, rows: "pandas.DataFrame") -> int:
