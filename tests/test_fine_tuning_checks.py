@@ -5,6 +5,7 @@ The wrong answers are written here as a student would write them, without a look
 """
 
 import math
+import re
 
 import pytest
 import torch
@@ -47,6 +48,24 @@ def logit_target_minus_probability(logits, labels):
     slopes = -torch.softmax(logits, dim=1)
     slopes[range(len(labels)), labels] += 1
     return slopes / len(labels)
+
+
+def logit_distance(logits, labels):
+    wanted = torch.zeros_like(logits)
+    wanted[range(len(labels)), labels] = 1
+    return (logits.softmax(-1) - wanted).abs() / len(labels)
+
+
+def logit_distance_and_no_mean(logits, labels):
+    return logit_distance(logits, labels) * len(labels)
+
+
+def logit_target_minus_probability_and_no_mean(logits, labels):
+    return logit_target_minus_probability(logits, labels) * len(labels)
+
+
+def logit_divided_by_the_notebooks_batch(logits, labels):
+    return logit_forgot_the_mean(logits, labels) / 16
 
 
 def logit_without_softmax(logits, labels):
@@ -130,6 +149,14 @@ def momentum_one_step(weight, gradients, lr, momentum):
     for g in gradients:
         v = momentum * v + g
     return weight - lr * v
+
+
+def momentum_returns_in_the_loop(weight, gradients, lr, momentum):
+    v = 0
+    for g in gradients:
+        v = momentum * v + g
+        weight = weight - lr * v
+        return weight
 
 
 def momentum_uphill(weight, gradients, lr, momentum):
@@ -307,7 +334,11 @@ WRONG = [
     ("07.1", logit_forgot_the_mean, "the gradient of the sum"),
     ("07.1", logit_divided_by_labels, "by the number of labels"),
     ("07.1", logit_divided_by_everything, "how many logits there are"),
-    ("07.1", logit_target_minus_probability, "every sign is reversed"),
+    ("07.1", logit_target_minus_probability, "is reversed: a higher"),
+    ("07.1", logit_distance, "are all distances. Which way"),
+    ("07.1", logit_distance_and_no_mean, "are all distances; and"),
+    ("07.1", logit_target_minus_probability_and_no_mean, "reversed; and the loss"),
+    ("07.1", logit_divided_by_the_notebooks_batch, "by 16"),
     ("07.1", logit_without_softmax, "from the logits themselves"),
     ("07.1", logit_with_log_probs, "from log-probabilities"),
     ("07.1", logit_over_the_batch, "runs over the texts"),
@@ -320,6 +351,7 @@ WRONG = [
     ("07.1", logit_subtracted_first_and_no_mean, "two things: you subtract"),
     ("07.2", momentum_in_place, "in place"),
     ("07.2", momentum_one_step, "in the end, with the last velocity"),
+    ("07.2", momentum_returns_in_the_loop, "inside the loop"),
     ("07.2", momentum_uphill, "uphill"),
     ("07.2", momentum_ignored, "plain SGD"),
     ("07.2", momentum_lr_ignored, "learning rate plays no part"),
@@ -389,6 +421,26 @@ def test_no_message_holds_the_code_that_would_be_right(number):
     for message in find(number).mistakes:
         for code in ("softmax(", "one_hot", "len(", "sum(", "//", "shape["):
             assert code not in message
+
+
+def test_another_mistake_sees_the_slopes_that_were_wanted():
+    def half(logits, labels):
+        return logit_forgot_the_mean(logits, labels) / len(labels) / 2
+
+    message = llmlab.check("07.1", half).message
+    expected, got = (eval(part) for part in re.findall(r"\[\[.*?\]\]", message))
+    torch.testing.assert_close(torch.tensor(got), torch.tensor(expected) / 2, atol=2e-3, rtol=0)
+    flat = lambda logits, labels: logit_forgot_the_mean(logits, labels).sum(1)  # noqa: E731
+    assert "one slope a logit" in llmlab.check("07.1", flat).message
+
+
+def test_autograd_is_a_right_way():
+    def by_backward(logits, labels):
+        logits = logits.clone().requires_grad_()
+        torch.nn.functional.cross_entropy(logits, labels).backward()
+        return logits.grad
+
+    assert llmlab.check("07.1", by_backward).status == "passed"
 
 
 def test_a_copy_may_be_changed_in_place():

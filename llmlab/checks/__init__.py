@@ -31,6 +31,7 @@ _NOTEBOOKS = {
     "03": "llmlab.checks.attention",
     "04": "llmlab.checks.classification",
     "05": "llmlab.checks.generation",
+    "06": "llmlab.checks.encoder_decoder",
     "07": "llmlab.checks.fine_tuning",
 }
 

@@ -54,6 +54,22 @@ def _slopes_reversed(logits: _Logits, labels: _Labels) -> _Logits:
     return -_slopes(logits, labels)
 
 
+def _slopes_distance(logits: _Logits, labels: _Labels) -> _Logits:
+    return _slopes(logits, labels).abs()
+
+
+def _slopes_distance_summed(logits: _Logits, labels: _Labels) -> _Logits:
+    return _slopes_summed(logits, labels).abs()
+
+
+def _slopes_reversed_summed(logits: _Logits, labels: _Labels) -> _Logits:
+    return -_slopes_summed(logits, labels)
+
+
+def _slopes_by_sixteen(logits: _Logits, labels: _Labels) -> _Logits:
+    return _slopes_summed(logits, labels) / 16
+
+
 def _slopes_no_softmax(logits: _Logits, labels: _Labels) -> _Logits:
     return (logits - _wanted(logits, labels)) / len(labels)
 
@@ -76,6 +92,17 @@ def _slopes_no_target(logits: _Logits, labels: _Labels) -> _Logits:
 
 def _slopes_first(logits: _Logits, labels: _Labels) -> _Logits:
     return _slopes(logits, torch.full_like(labels, int(labels[0])))
+
+
+def _look_at_slopes(got: Any, expected: Any, given: tuple[Tensor, Tensor]) -> str:
+    """The numbers of a small batch that come out, and those that are wanted."""
+    shape = tuple(expected.shape)
+    if not isinstance(got, Tensor):
+        return ""
+    if tuple(got.shape) != shape:
+        return f"expected the shape {shape}, one slope a logit, and got {tuple(got.shape)}."
+    shown = [[[round(v, 3) for v in row] for row in slopes.tolist()] for slopes in (expected, got)]
+    return f"for the labels {given[1].tolist()} the slopes are {shown[0]}; yours are {shown[1]}."
 
 
 def _slopes_all_rows(logits: _Logits, labels: _Labels) -> _Logits:
@@ -146,6 +173,10 @@ def _walk_once(weight: Tensor, gradients: Tensor, lr: float, momentum: float) ->
     for gradient in gradients:
         velocity = momentum * velocity + gradient
     return weight - lr * velocity
+
+
+def _walk_first_step(weight: Tensor, gradients: Tensor, lr: float, momentum: float) -> Tensor:
+    return _walk(weight, gradients[:1], lr, momentum)
 
 
 def _walk_uphill(weight: Tensor, gradients: Tensor, lr: float, momentum: float) -> Tensor:
@@ -308,6 +339,7 @@ EXERCISES = {
         title="which way, and how far, each logit pulls the loss",
         inputs=_guesses,
         reference=_slopes,
+        look=_look_at_slopes,
         mistakes={
             "this is the gradient of the sum over the texts. The loss is a mean: how much less "
             "does each text count in it?": _slopes_summed,
@@ -318,6 +350,16 @@ EXERCISES = {
             "all entries.": _slopes_by_all,
             "every sign is reversed: a higher logit at the right label makes the loss smaller, so "
             "its slope is negative.": _slopes_reversed,
+            "a slope has a sign, and yours are all distances. Which way must the right label's "
+            "logit go, which way the others'?": _slopes_distance,
+            "two things: a slope has a sign, and yours are all distances; and the loss is a "
+            "mean.": _slopes_distance_summed,
+            "two things: every sign is reversed; and the loss is a mean over the texts.": (
+                _slopes_reversed_summed
+            ),
+            "you divide by 16, the size of the notebook's batch. These batches have other sizes.": (
+                _slopes_by_sixteen
+            ),
             "you start from the logits themselves. The slopes need probabilities.": (
                 _slopes_no_softmax
             ),
@@ -352,6 +394,8 @@ EXERCISES = {
             "you take one step, in the end, with the last velocity. Each row of gradients is a "
             "step of its own.": _walk_once,
             "you walk uphill: a step goes against the gradient.": _walk_uphill,
+            "only the first gradient has moved your weight: does the `return` stand inside the "
+            "loop?": _walk_first_step,
             "this is plain SGD: nothing of the earlier gradients is left in the velocity.": (
                 _walk_without
             ),

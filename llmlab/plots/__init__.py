@@ -23,7 +23,9 @@ from llmlab.plots.drawings import (
     timeline,
     uses,
 )
+from llmlab.plots.encoder_decoder import alignment, architectures, three_attentions, two_towers
 from llmlab.plots.evaluation import LiveCurve, calibration, confusion, learning_curve, live_curve
+from llmlab.plots.generation import beam_tree
 from llmlab.plots.style import COLOURS, CYCLE, SIZES, STYLE, Picture, picture, use_style
 
 __all__ = [
@@ -33,9 +35,12 @@ __all__ = [
     "STYLE",
     "LiveCurve",
     "Picture",
+    "alignment",
+    "architectures",
     "arrow",
     "aspirin",
     "bars",
+    "beam_tree",
     "black_boxes",
     "box",
     "by_depth",
@@ -56,8 +61,10 @@ __all__ = [
     "next_token",
     "picture",
     "sequences",
+    "three_attentions",
     "timeline",
     "token_bars",
+    "two_towers",
     "use_style",
     "uses",
     "words",

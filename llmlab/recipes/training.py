@@ -24,6 +24,7 @@ def train(
     decay: float = 1.0,
     weight_decay: float = 0.01,
     clip: float = 1.0,
+    betas: tuple[float, float] = (0.9, 0.999),
     every: int = 100,
     seed: int = 0,
     settings: dict[str, Any] | None = None,
@@ -40,6 +41,7 @@ def train(
         steps: how many optimizer steps there are in all.
         learning_rate: the largest one: reached after `warmup` steps, kept, and over the last part
             `decay` of all steps lowered in a straight line to zero.
+        betas: how long AdamW remembers slopes, and their squares.
         checkpoint: the file that holds the state after every `every` steps. One that is there when
             training starts is continued; it stays when training is done.
         settings: whatever else the result depends on (data, batch size …), as JSON can write it.
@@ -55,6 +57,7 @@ def train(
         "decay": decay,
         "weight_decay": weight_decay,
         "clip": clip,
+        "betas": betas,
         "seed": seed,
         "parameters": {name: list(p.shape) for name, p in parameters.items()},
         **(settings or {}),
@@ -63,7 +66,7 @@ def train(
         {"params": [p for p in parameters.values() if p.ndim > 1], "weight_decay": weight_decay},
         {"params": [p for p in parameters.values() if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    optimizer = torch.optim.AdamW(groups, lr=learning_rate, fused=True)
+    optimizer = torch.optim.AdamW(groups, lr=learning_rate, betas=betas, fused=True)
     losses = _load(checkpoint, parameters, optimizer, settings) if checkpoint.exists() else []
     model.train()
     with tqdm(total=steps, initial=len(losses), unit="step", desc="training") as bar:

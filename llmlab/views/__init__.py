@@ -9,8 +9,19 @@ from llmlab.views.bertviz import bertviz
 from llmlab.views.chat import chat
 from llmlab.views.live import live
 from llmlab.views.prediction import prediction
+from llmlab.views.pronunciation import pronunciation
 from llmlab.views.sampler import sampler
 from llmlab.views.tokens import tokens
 from llmlab.views.view import View
 
-__all__ = ["View", "attention", "bertviz", "chat", "live", "prediction", "sampler", "tokens"]
+__all__ = [
+    "View",
+    "attention",
+    "bertviz",
+    "chat",
+    "live",
+    "prediction",
+    "pronunciation",
+    "sampler",
+    "tokens",
+]
