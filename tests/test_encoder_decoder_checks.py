@@ -248,11 +248,6 @@ def best_as_score(log_probs, penalty):
     return max(sum(one) / len(one) ** penalty for one in log_probs)
 
 
-def best_of_probabilities(log_probs, penalty):
-    scores = [math.prod(map(math.exp, one)) / len(one) ** penalty for one in log_probs]
-    return scores.index(max(scores))
-
-
 def best_is_shortest(log_probs, penalty):
     lengths = [len(one) for one in log_probs]
     return lengths.index(min(lengths))
@@ -305,7 +300,6 @@ WRONG = [
     ("06.4", best_multiplied, "multiplied by the length"),
     ("06.4", best_length_times_penalty, "length times penalty"),
     ("06.4", best_as_score, "the best score"),
-    ("06.4", best_of_probabilities, "the probability of the whole answer"),
     ("06.4", best_is_shortest, "always the shortest"),
 ]
 

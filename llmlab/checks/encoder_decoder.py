@@ -214,8 +214,8 @@ def _loss_perplexity(logits: _Logits, labels: _Labels) -> float:
 def _best_inputs(rng: random.Random) -> tuple[list[list[float]], float]:
     """Answers of different lengths; long ones have a lower sum and often a higher mean."""
     answers = []
-    for length in rng.sample(range(2, 12), rng.randrange(3, 6)):
-        each = rng.uniform(0.3, 4.0) / (1 + length)  # so that no length always wins
+    for length in rng.sample(range(2, 12), rng.randrange(5, 8)):
+        each = rng.uniform(0.1, 6.0) / (1 + length)  # so that no length always wins
         answers.append([-round(each * rng.uniform(0.5, 1.5), 3) for _ in range(length)])
     return answers, rng.choice([0.0, 0.5, 1.0, 2.0])
 
@@ -256,10 +256,6 @@ def _best_length_times(log_probs: list[list[float]], penalty: float) -> int:
 
 def _best_score(log_probs: list[list[float]], penalty: float) -> float:
     return max(_scored(log_probs, penalty))
-
-
-def _best_probabilities(log_probs: list[list[float]], penalty: float) -> int:
-    return _at_most([math.exp(sum(one)) / len(one) ** penalty for one in log_probs])
 
 
 def _best_shortest(log_probs: list[list[float]], penalty: float) -> int:
@@ -348,8 +344,6 @@ EXERCISES = {
             "this is the best score. The place of that answer in the list is asked for.": (
                 _best_score
             ),
-            "here the probability of the whole answer is divided. Its logarithm, the sum, is "
-            "asked for.": _best_probabilities,
             "this is always the shortest answer.": _best_shortest,
         },
     ),
