@@ -24,10 +24,8 @@ _HOME = {
     "encoder_decoder": "llmlab.encoder_decoder",
     "fine_tuning": "llmlab.fine_tuning",
     "generation": "llmlab.generation",
-    "measure": "llmlab.measure",
     "models": "llmlab.models",
     "plots": "llmlab.plots",
-    "progress": "llmlab.checks.progress",
     "views": "llmlab.views",
 }
 
@@ -41,13 +39,11 @@ if TYPE_CHECKING:  # for editors and the type checker; nothing is loaded at run 
         encoder_decoder,
         fine_tuning,
         generation,
-        measure,
         models,
         plots,
         views,
     )
     from llmlab.checks import check
-    from llmlab.checks.progress import progress
     from llmlab.course_map import api_map
     from llmlab.errors import LabError
     from llmlab.llm import LLM
@@ -66,10 +62,8 @@ __all__ = [
     "encoder_decoder",
     "fine_tuning",
     "generation",
-    "measure",
     "models",
     "plots",
-    "progress",
     "setup",
     "views",
 ]

@@ -23,8 +23,7 @@ from tests.tools.nbval_report import Tally
 from tests.tools.nbval_report import faults as nbval_faults
 from tests.tools.notebooks import code_cells, fields, normal, read, sanitised
 
-# homework has its own rules: tests/test_homework.py
-COURSE = [path for path in notebooks.find() if path.parent == notebooks.NOTEBOOKS]
+COURSE = notebooks.find()
 Notebook = nbformat.NotebookNode
 
 
