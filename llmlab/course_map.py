@@ -1,5 +1,6 @@
 """The map of the course: from the parts of a language model to transformers' interface."""
 
+import re
 from html import escape
 from typing import NamedTuple
 
@@ -306,8 +307,8 @@ ROWS = (
 
 
 HEADS = ("concept", "in transformers", "where it lies, and its shape", "section")
-# so that the table fits the page: long code breaks where it must
-CELL = "text-align:left;vertical-align:top;white-space:normal;overflow-wrap:anywhere;min-width:8em"
+WIDTHS = (18, 33, 30, 19)  # per cent, so that the table fits the page
+CELL = "text-align:left;vertical-align:top"
 
 
 class Map(pandas.DataFrame):
@@ -320,13 +321,23 @@ class Map(pandas.DataFrame):
             concept, code, field, shape, section, link = (escape(str(text)) for text in row)
             cells = [
                 concept,
-                f"<code>{code}</code>",
-                f"<code>{field}</code><br>{shape}",
+                _code(code),
+                f"{_code(field)}<br>{shape}",
                 f'<a href="{link}">{section}</a>',
             ]
             rows.append("<tr>" + "".join(f'<td style="{CELL}">{cell}</td>' for cell in cells))
-        head = "".join(f'<th style="{CELL}">{name}</th>' for name in HEADS)
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+        head = "".join(
+            f'<th style="{CELL};width:{width}%">{name}</th>'
+            for name, width in zip(HEADS, WIDTHS, strict=True)
+        )
+        table = '<table style="table-layout:fixed;width:100%">'
+        return f"{table}<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+
+
+def _code(text: str) -> str:
+    """Escaped code that a page may break after a point, a bracket or an underscore."""
+    breakable = re.sub(r"([._(])", r"\1<wbr>", text)
+    return f"<code>{breakable}</code>"
 
 
 def api_map() -> pandas.DataFrame:

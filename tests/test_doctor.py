@@ -14,7 +14,7 @@ from llmlab.models.catalogue import everything
 ALWAYS = [
     *["Python", "torch", "transformers", "ipywidgets", "jupyterlab", "device", "memory", "disk"],
     *["model smollm2-135m", "model minilm", "model gpt2-tokenizer"],
-    *["model minilm-sentiment", "model gpt2-mini", "texts sentiment-texts"],
+    *["model minilm-sentiment", "model gpt2-mini", "model t5-g2p", "texts sentiment-texts"],
     *["HF_HOME", "HF_HUB_CACHE", "HF_XET_CACHE", "LLMLAB_HOME", "proxies", "Hub"],
 ]
 

