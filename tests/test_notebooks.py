@@ -199,24 +199,26 @@ def the_reader_predicts(nb: Notebook, path: Path) -> Iterable[str]:
 
 
 def a_guess_can_be_put_in_and_run_again(nb: Notebook, path: Path) -> Iterable[str]:
-    """A cell that takes a guess is run twice: it must not throw away what it did not make."""
+    """A cell that takes a guess is run twice: what it reads and did not make must stay."""
     for cell in code_cells(nb):
         if not re.search(r"^guess\w* *=", cell.source, re.M):
             continue
+        body = ast.parse(cell.source).body
+        read = {n.id for n in ast.walk(ast.Module(body, [])) if is_name(n, ast.Load)} - {"guess"}
         made: set[str] = set()
-        for line in ast.parse(cell.source).body:
-            kept = not (
-                isinstance(line, ast.Assign)
-                and isinstance(line.value, ast.Constant)
-                and line.value.value is None
-            )
-            named = [node for node in ast.walk(line) if isinstance(node, ast.Name)]
-            lost = {n.id for n in named if not isinstance(n.ctx, ast.Load)} - made
-            if isinstance(line, ast.Delete) or not kept:
-                for name in sorted(n for n in lost if not n.startswith("guess")):
+        for line in body:
+            bound = {n.id for n in ast.walk(line) if is_name(n, ast.Store, ast.Del)}
+            none = isinstance(line, ast.Assign) and getattr(line.value, "value", 0) is None
+            if none or isinstance(line, ast.Delete):
+                for name in sorted(bound & read - made):
                     yield f"In [{cell.execution_count}] throws {name} away: no second run"
             else:
-                made |= lost
+                made |= bound
+
+
+def is_name(node: ast.AST, *uses: type[ast.expr_context]) -> bool:
+    """Whether a piece of code is a name in one of these uses."""
+    return isinstance(node, ast.Name) and isinstance(node.ctx, uses)
 
 
 def it_closes_as_all_do(nb: Notebook, path: Path) -> Iterable[str]:
@@ -385,11 +387,11 @@ FIGURE = {"image/png": PNG, "text/plain": "<Figure size 640x480 with 1 Axes>"}
         (the_reader_predicts, lambda nb: nb.cells[4].update(source="7")),
         (
             a_guess_can_be_put_in_and_run_again,
-            lambda nb: nb.cells[4].update(source=nb.cells[4].source + "\ndel model"),
+            lambda nb: nb.cells[4].update(source=nb.cells[4].source + "; len(y)\ndel y"),
         ),
         (
             a_guess_can_be_put_in_and_run_again,
-            lambda nb: nb.cells[4].update(source="model = None\n" + nb.cells[4].source),
+            lambda nb: nb.cells[4].update(source=nb.cells[4].source + "; len(y)\ny = x = None"),
         ),
         (it_closes_as_all_do, lambda nb: nb.cells.pop()),
         (exercises_are_complete, add("check('00.1', len)")),
