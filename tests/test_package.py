@@ -91,6 +91,28 @@ def test_the_readme_calls_only_verbs_that_there_are():
     assert set(re.findall(r"llmlab (fetch|doctor|models|lab)\b", README)) == verbs
 
 
+def test_the_readme_tells_the_figures_of_the_models():
+    """The table of the models of ours is what their recipes measured."""
+    names = ("minilm-sentiment", "gpt2-mini", "t5-g2p")
+    sentiment, gpt2, g2p = (
+        json.loads((ROOT / "llmlab/weights" / name / "metrics.json").read_text("utf-8"))
+        for name in names
+    )
+    base = sentiment["baselines"]
+    shares = [sentiment["test"], base["frozen encoder"], base["lexicon"]]
+    expected = [[100 * one["accuracy"] for one in shares]]
+    expected += [[gpt2["tales"]["perplexity"], gpt2["book"]["perplexity"]]]
+    expected += [
+        [100 * g2p[words][measure] for words in ("test", "test, 4 beams")]
+        for measure in ("word_accuracy", "phoneme_error_rate")
+    ]
+    table = README.partition("| model | what | figure | beside it |")[2].partition("\n\n")[0]
+    told = [
+        [float(number) for number in re.findall(r"\d+\.\d", row)] for row in table.splitlines()[2:]
+    ]
+    assert told == [[round(value, 1) for value in row] for row in expected]
+
+
 def test_the_readme_says_of_each_dependency_why():
     extras = PROJECT["optional-dependencies"].values()
     lines = [*PROJECT["dependencies"], *itertools.chain(*extras)]
