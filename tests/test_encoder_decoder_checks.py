@@ -80,6 +80,18 @@ def cross_mask_upside_down(q, k, attention_mask):
     return scores.softmax(-1)
 
 
+def cross_by_root_of_letters(q, k, attention_mask):
+    scores = q @ k.T / math.sqrt(k.shape[0])
+    scores[:, attention_mask == 0] = -torch.inf
+    return scores.softmax(dim=1)
+
+
+def cross_by_root_of_sounds(q, k, attention_mask):
+    scores = q @ k.T / math.sqrt(q.shape[0])
+    scores[:, attention_mask == 0] = -torch.inf
+    return scores.softmax(dim=1)
+
+
 # ---- 06.2: shift right --------------------------------------------------------------------------
 
 
@@ -152,6 +164,15 @@ def shift_fills_with_zero(labels, start_id, pad_id):
     return shifted.clamp(min=0)
 
 
+def shift_rolls_and_keeps(labels, start_id, pad_id):
+    return torch.roll(labels, 1, 1)
+
+
+def shift_drops_the_end(labels, start_id, pad_id):
+    labels = torch.where(labels == 2, torch.tensor(pad_id), labels)
+    return shift_right(labels, start_id, pad_id)
+
+
 # ---- 06.3: the loss -----------------------------------------------------------------------------
 
 
@@ -203,6 +224,24 @@ def loss_as_perplexity(logits, labels):
     return cross_entropy(logits.transpose(1, 2), labels).exp()
 
 
+def loss_of_raw_scores(logits, labels):
+    kept = [
+        logits[row, place, label]
+        for row, line in enumerate(labels)
+        for place, label in enumerate(line)
+        if label != -100
+    ]
+    return -sum(kept) / len(kept)
+
+
+def loss_minus_p(logits, labels):
+    return loss_of_raw_scores(logits.softmax(-1), labels)
+
+
+def loss_sum_a_text(logits, labels):
+    return cross_entropy(logits.transpose(1, 2), labels, reduction="none").sum(1).mean()
+
+
 # ---- 06.4: the best of several answers ----------------------------------------------------------
 
 
@@ -250,6 +289,11 @@ def best_is_shortest(log_probs, penalty):
     return lengths.index(min(lengths))
 
 
+def best_mean_by_penalty(log_probs, penalty):
+    scores = [sum(one) / len(one) * penalty for one in log_probs]
+    return scores.index(max(scores))
+
+
 # ---- the checks ---------------------------------------------------------------------------------
 
 RIGHT = [
@@ -278,8 +322,12 @@ WRONG = [
     ("06.2", shift_cuts, "one shorter"),
     ("06.2", shift_left, "to the left"),
     ("06.2", shift_not, "nothing is shifted"),
+    ("06.1", cross_by_root_of_letters, "how many tokens were read"),
+    ("06.1", cross_by_root_of_sounds, "how many tokens are written"),
+    ("06.2", shift_rolls_and_keeps, "two things: the last token"),
+    ("06.2", shift_drops_the_end, "the end token is filled"),
     ("06.2", shift_overwrites, "overwritten"),
-    ("06.2", shift_rolls, "comes round"),
+    ("06.2", shift_rolls, "comes round to the front. In"),
     ("06.2", shift_fills_with_start, "filled with the start token"),
     ("06.2", shift_starts_with_pad, "start with the padding id"),
     ("06.2", shift_fills_with_zero, "filled with 0"),
@@ -291,6 +339,10 @@ WRONG = [
     ("06.3", loss_summed, "this is the sum"),
     ("06.3", loss_without_minus, "a minus is missing"),
     ("06.3", loss_as_perplexity, "perplexity"),
+    ("06.3", loss_of_raw_scores, "these are the logits"),
+    ("06.3", loss_minus_p, "−p is not"),
+    ("06.3", loss_sum_a_text, "each text's sum"),
+    ("06.4", best_mean_by_penalty, "multiplied by penalty"),
     ("06.4", best_by_sum, "the best bare sum"),
     ("06.4", best_by_mean, "always the best mean"),
     ("06.4", best_is_lowest, "the worst answer"),

@@ -70,6 +70,14 @@ def _cross_by_size(q: _Query, k: _Key, mask: _Mask) -> _Weights:
     return (q @ k.T / q.shape[-1]).masked_fill(mask == 0, -math.inf).softmax(-1)
 
 
+def _cross_by_tokens(q: _Query, k: _Key, mask: _Mask) -> _Weights:
+    return (q @ k.T / len(k) ** 0.5).masked_fill(mask == 0, -math.inf).softmax(-1)
+
+
+def _cross_by_queries(q: _Query, k: _Key, mask: _Mask) -> _Weights:
+    return (q @ k.T / len(q) ** 0.5).masked_fill(mask == 0, -math.inf).softmax(-1)
+
+
 def _cross_wrong_axis(q: _Query, k: _Key, mask: _Mask) -> _Weights:
     return _scores(q, k).masked_fill(mask == 0, -math.inf).softmax(0)
 
@@ -141,6 +149,15 @@ def _shift_roll(labels: _Labels, start: int, pad: int) -> _Labels:
     return _filled(labels.roll(1, dims=-1), pad)
 
 
+def _shift_roll_minus(labels: _Labels, start: int, pad: int) -> _Labels:
+    return labels.roll(1, dims=-1)
+
+
+def _shift_end_lost(labels: _Labels, start: int, pad: int) -> _Labels:
+    """Some think that the decoder never reads the end token: in a shorter row it does."""
+    return _shift(labels.masked_fill(labels == 2, pad), start, pad)
+
+
 def _shift_start_fills(labels: _Labels, start: int, pad: int) -> _Labels:
     return _shift(labels, start, start)
 
@@ -204,6 +221,24 @@ def _loss_negative(logits: _Logits, labels: _Labels) -> float:
     return -_loss(logits, labels)
 
 
+def _of_labels(scores: Tensor, labels: Tensor) -> Tensor:
+    """The scores of the real labels, one behind the other."""
+    real = labels != -100
+    return scores.gather(-1, labels.clamp(min=0)[..., None])[..., 0][real]
+
+
+def _loss_of_logits(logits: _Logits, labels: _Labels) -> float:
+    return -_of_labels(logits, labels).mean().item()
+
+
+def _loss_of_probabilities(logits: _Logits, labels: _Labels) -> float:
+    return -_of_labels(logits.softmax(-1), labels).mean().item()
+
+
+def _loss_mean_of_sums(logits: _Logits, labels: _Labels) -> float:
+    return _loss_sum(logits, labels) / len(labels)
+
+
 def _loss_perplexity(logits: _Logits, labels: _Labels) -> float:
     return math.exp(_loss(logits, labels))
 
@@ -254,6 +289,10 @@ def _best_length_times(log_probs: list[list[float]], penalty: float) -> int:
     return _at_most([sum(one) / (len(one) * penalty) for one in log_probs])
 
 
+def _best_mean_times(log_probs: list[list[float]], penalty: float) -> int:
+    return _at_most([sum(one) / len(one) * penalty for one in log_probs])
+
+
 def _best_score(log_probs: list[list[float]], penalty: float) -> float:
     return max(_scored(log_probs, penalty))
 
@@ -275,6 +314,10 @@ EXERCISES = {
             "Cross-attention needs the other mask.": _cross_only_causal,
             "the scores are not divided by √size.": _cross_not_divided,
             "the scores are divided by size, not by its root.": _cross_by_size,
+            "the scores are divided by the root of how many tokens were read. size is the last "
+            "axis of q and of k.": _cross_by_tokens,
+            "the scores are divided by the root of how many tokens are written. size is the last "
+            "axis of q and of k.": _cross_by_queries,
             "softmax runs along the wrong axis: each written token has 1 to share out among the "
             "read ones, not the other way round.": _cross_wrong_axis,
             "padding is set to 0 after softmax: the rows no longer add up to 1. What must not be "
@@ -302,6 +345,10 @@ EXERCISES = {
             "reads what it is to guess.": _shift_over,
             "the last token comes round to the front. In the front stands the start "
             "token.": _shift_roll,
+            "two things: the last token comes round to the front, where the start token belongs; "
+            "and −100 stays in what is read.": _shift_roll_minus,
+            "the end token is filled with padding. Behind it in a shorter row it is read like any "
+            "other.": _shift_end_lost,
             "padding is filled with the start token. Families have different ids for the "
             "two.": _shift_start_fills,
             "the rows start with the padding id. That is right for T5 only: start_id is "
@@ -324,6 +371,11 @@ EXERCISES = {
             "this is the mean of each text's mean: a token of a short text counts more than one of "
             "a long text. Put all real labels together first.": _loss_by_row,
             "this is the sum. The loss is the mean over the real labels.": _loss_sum,
+            "these are the logits of the labels with a minus. First they must become "
+            "log-probabilities: log_softmax.": _loss_of_logits,
+            "−p is not the surprise. The surprise is −ln p.": _loss_of_probabilities,
+            "this is the mean of each text's sum. The loss is the mean over the real labels of all "
+            "texts.": _loss_mean_of_sums,
             "a surprise is never negative: a minus is missing.": _loss_negative,
             "this is the perplexity, e to the power of the loss.": _loss_perplexity,
         },
@@ -341,6 +393,8 @@ EXERCISES = {
             "divided.": _best_times,
             "the sum is divided by length times penalty. Penalty is a power of the "
             "length.": _best_length_times,
+            "the mean is multiplied by penalty. Penalty is a power of the "
+            "length alone.": _best_mean_times,
             "this is the best score. The place of that answer in the list is asked for.": (
                 _best_score
             ),

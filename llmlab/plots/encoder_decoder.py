@@ -21,8 +21,8 @@ def architectures() -> Picture:
     """
     alt = (
         "Three architectures. Encoder-only (BERT, MiniLM): each token sees all; out comes a "
-        "vector a token; for labels and search. Decoder-only (GPT, SmolLM2): each token sees those "
-        "before it; out comes the next token; for going on with a text. Encoder–decoder (T5, "
+        "vector per token; for labels and search. Decoder-only (GPT, SmolLM2): each token sees "
+        "those before it; out comes the next token; for going on with a text. Encoder–decoder (T5, "
         "BART, t5-g2p): the encoder sees all and hands H to a decoder that sees its own text so "
         "far and all of H; for turning a text into another: translate, sum up, pronounce."
     )
@@ -53,7 +53,7 @@ def architectures() -> Picture:
             arrow(axes, (x, 1.48), (x, 1.8))
             axes.text(x, 1.93, top, **small)
 
-    tower(1.0, "encoder", encoder, "a vector a token", "the text")
+    tower(1.0, "encoder", encoder, "a vector per token", "the text")
     tower(3.1, "decoder", decoder, "the next token", "the text so far")
     tower(5.05, "encoder", encoder, "", "the text")
     tower(7.15, "decoder", decoder, "the next token", "its answer so far")
@@ -62,8 +62,8 @@ def architectures() -> Picture:
     _mask(axes, (1.0, 2.56), full, encoder, "sees all")
     _mask(axes, (3.1, 2.56), causal, decoder, "sees what came before")
     _mask(axes, (4.95, 2.56), full, encoder, "sees all")
-    _mask(axes, (6.15, 2.56), np.ones((3, 5), bool), COLOURS["attention"], "sees H")
-    _mask(axes, (7.3, 2.56), np.tril(np.ones((3, 3), bool)), decoder, "and before")
+    _mask(axes, (6.15, 2.56), np.ones((3, 5), bool), COLOURS["attention"], "looks at all of H")
+    _mask(axes, (7.3, 2.56), np.tril(np.ones((3, 3), bool)), decoder, "sees its past")
     return figure
 
 
@@ -213,8 +213,8 @@ def alignment(
 
 
 def _looked(row: np.ndarray, names: Sequence[str]) -> str:
-    """The two tokens that got most, with their weights."""
-    best = [i for i in np.argsort(-row, kind="stable")[:2] if row[i] >= 0.1]
+    """The tokens that got a tenth or more, three at most, with their weights."""
+    best = [i for i in np.argsort(-row, kind="stable")[:3] if row[i] >= 0.1]
     return ", ".join(f"{names[i]} {row[i]:.2f}" for i in best) or "nothing in particular"
 
 
