@@ -158,6 +158,7 @@ def test_the_dependencies_are_what_the_package_and_the_notebooks_import():
     other_names = {"PIL": "pillow", "pypi_simple": "pypi-simple", "sklearn": "scikit-learn"}
     # Python's own, ours, and what requests and matplotlib are made of
     free = {*sys.stdlib_module_names, "llmlab", "urllib3", "cycler"}
+    free |= {"bitsandbytes"}  # the extra `lab` brings it, else notebook 08 installs it
     found = {"accelerate"}  # transformers' Trainer asks for it when it is made
     for code in [*modules(), *cells()]:
         for node in ast.walk(ast.parse(code)):

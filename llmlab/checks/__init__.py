@@ -33,6 +33,7 @@ _NOTEBOOKS = {
     "05": "llmlab.checks.generation",
     "06": "llmlab.checks.encoder_decoder",
     "07": "llmlab.checks.fine_tuning",
+    "08": "llmlab.checks.running",
 }
 
 PATIENCE = 10  # seconds for all of them: an honest answer takes well under one

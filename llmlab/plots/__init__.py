@@ -26,6 +26,7 @@ from llmlab.plots.drawings import (
 from llmlab.plots.encoder_decoder import alignment, architectures, three_attentions, two_towers
 from llmlab.plots.evaluation import LiveCurve, calibration, confusion, learning_curve, live_curve
 from llmlab.plots.generation import beam_tree
+from llmlab.plots.quantization import levels
 from llmlab.plots.style import COLOURS, CYCLE, SIZES, STYLE, Picture, picture, use_style
 
 __all__ = [
@@ -56,6 +57,7 @@ __all__ = [
     "heads_beside",
     "heatmap",
     "learning_curve",
+    "levels",
     "live_curve",
     "looks",
     "next_token",
