@@ -243,6 +243,28 @@ def windows_start_and_length(length, size, overlap):
     return [(start, end - start) for start, end in windows_right(length, size, overlap)]
 
 
+def fit_cut(memory, parameters, width, cache, tokens):
+    return int((memory - parameters * width) / (cache * tokens))
+
+
+def fit_without_brackets(memory, parameters, width, cache, tokens):
+    left = memory - parameters * width
+    return 0 if left < 0 else left // cache * tokens
+
+
+def int8_still_floats(weight):
+    step = weight.abs().max(dim=1).values / 127
+    return torch.round(weight / step.unsqueeze(1)), step
+
+
+def windows_plain_range(length, size, overlap):
+    return [(start, start + size) for start in range(0, length, size - overlap)]
+
+
+def windows_like_the_lesson(length, size, overlap):
+    return [(s, min(s + size, length)) for s in range(0, length - overlap, size - overlap)]
+
+
 RIGHT = [
     ("08.1", fit_right),
     ("08.2", int8_right),
@@ -255,7 +277,7 @@ WRONG = [
     ("08.1", fit_tokens, "how many tokens fit"),
     ("08.1", fit_one_more, "you round up"),
     ("08.1", fit_nearest, "to the nearest"),
-    ("08.1", fit_negative, "below 0"),
+    ("08.1", fit_negative, "number of texts below 0"),
     ("08.1", fit_parts, "a whole number"),
     ("08.1", fit_a_model_a_text, "weights of its own"),
     ("08.1", fit_wide_cache, "in bytes already"),
@@ -272,6 +294,11 @@ WRONG = [
     ("08.2", int8_keepdim, "an axis too many"),
     ("08.2", int8_there_and_back, "after the way back"),
     ("08.2", int8_without_scales, "the scales are missing"),
+    ("08.1", fit_cut, "goes below 0"),
+    ("08.1", fit_without_brackets, "bracket what one text"),
+    ("08.2", int8_still_floats, "still stored in 4 bytes"),
+    ("08.4", windows_plain_range, "and one is too many"),
+    ("08.4", windows_like_the_lesson, "gets no window"),
     ("08.3", bits_alone, "the scales take room"),
     ("08.3", bits_first_scales, "scales' own scales"),
     ("08.3", bits_single, "without double quantization"),
@@ -284,7 +311,7 @@ WRONG = [
     ("08.4", windows_side_by_side, "do not overlap"),
     ("08.4", windows_small_steps, "you step by the overlap"),
     ("08.4", windows_full_only, "in no window"),
-    ("08.4", windows_beyond, "beyond the end"),
+    ("08.4", windows_beyond, "the last window goes beyond"),
     ("08.4", windows_nothing_new, "a window too many"),
     ("08.4", windows_last_full, "moved back to be full"),
     ("08.4", windows_last_token, "As in Python's slices"),

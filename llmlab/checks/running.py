@@ -5,7 +5,7 @@ import random
 
 import torch
 
-from llmlab.checks import Exercise
+from llmlab.checks import Exercise, agree
 
 Tensor = torch.Tensor
 
@@ -58,6 +58,14 @@ def _fit_fraction(memory: int, parameters: int, width: int, cache: int, tokens: 
 
 def _fit_weights_each(memory: int, parameters: int, width: int, cache: int, tokens: int) -> int:
     return memory // (parameters * width + cache * tokens)
+
+
+def _fit_below_zero_cut(memory: int, parameters: int, width: int, cache: int, tokens: int) -> int:
+    return int((memory - parameters * width) / (cache * tokens))
+
+
+def _fit_no_brackets(memory: int, parameters: int, width: int, cache: int, tokens: int) -> int:
+    return max(0, (memory - parameters * width) // cache * tokens)
 
 
 def _fit_cache_width(memory: int, parameters: int, width: int, cache: int, tokens: int) -> int:
@@ -123,6 +131,17 @@ def _int8_cut(weight: Tensor) -> tuple[Tensor, Tensor]:
 def _int8_float(weight: Tensor) -> tuple[Tensor, Tensor]:
     scales = weight.abs().amax(dim=1) / 127
     return weight / scales[:, None], scales
+
+
+def _int8_wide(weight: Tensor) -> tuple[Tensor, Tensor]:
+    scales = weight.abs().amax(dim=1) / 127
+    return (weight / scales[:, None]).round(), scales
+
+
+def _same_numbers(got: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor]) -> bool:
+    """Equal, and the whole numbers in as many bytes: `agree` looks at values alone."""
+    same_bytes = got[0].dtype == expected[0].dtype if isinstance(got, tuple) else True
+    return agree(got, expected) and same_bytes
 
 
 def _int8_upside_down(weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -209,8 +228,8 @@ def _windows_inputs(rng: random.Random) -> tuple[int, int, int]:
     overlap = rng.choice([n for n in range(1, size) if n != size - n])
     step = size - overlap
     length = size + step * rng.randrange(1, 6) + rng.randrange(step)
-    if rng.random() < 0.15:
-        length = rng.randrange(1, size)  # one window is enough
+    if rng.random() < 0.3:  # one window is enough
+        length = rng.randrange(1, overlap + 1 if rng.random() < 0.7 else size)
     return length, size, overlap
 
 
@@ -249,6 +268,15 @@ def _windows_one_too_many(length: int, size: int, overlap: int) -> Windows:
     return [(start, min(start + size, length)) for start in range(0, length, size - overlap)]
 
 
+def _windows_too_many_too_far(length: int, size: int, overlap: int) -> Windows:
+    return [(start, start + size) for start in range(0, length, size - overlap)]
+
+
+def _windows_none_for_short(length: int, size: int, overlap: int) -> Windows:
+    starts = range(0, length - overlap, size - overlap)
+    return [(start, min(start + size, length)) for start in starts]
+
+
 def _windows_last_shifted(length: int, size: int, overlap: int) -> Windows:
     found = _windows(length, size, overlap)
     return [*found[:-1], (max(0, length - size), length)]
@@ -278,6 +306,10 @@ EXERCISES = {
             "whole.": _fit_rounded,
             "a number of texts below 0? Where not even the weights fit, no text "
             "does.": _fit_below_zero,
+            "your number goes below 0 where not even the weights fit: then no text "
+            "does.": _fit_below_zero_cut,
+            "`a // b * c` divides first and multiplies the result: bracket what one text "
+            "costs.": _fit_no_brackets,
             "a part of a text is no text: a whole number was asked for.": _fit_fraction,
             "each text would bring weights of its own. They are there once, whatever the number "
             "of texts.": _fit_weights_each,
@@ -303,6 +335,8 @@ EXERCISES = {
             "the digits after the point are cut off, always towards 0: the error is twice as "
             "large as it needs to be.": _int8_cut,
             "these are no whole numbers yet: a last step turns them into torch.int8.": _int8_float,
+            "these are whole numbers, but each is still stored in 4 bytes: a last step makes them "
+            "torch.int8, and only that saves memory.": _int8_wide,
             "your scale is upside down: the way back is the whole number times the "
             "scale.": _int8_upside_down,
             "your second answer is each row's largest number. The scale is what one step "
@@ -313,6 +347,7 @@ EXERCISES = {
             "the scales are missing: without them nobody finds the way back. Return "
             "both.": _int8_alone,
         },
+        same=_same_numbers,
     ),
     "08.3": Exercise(
         "the bits a weight really takes",
@@ -351,6 +386,10 @@ EXERCISES = {
             "the last window goes beyond the end of the text.": _windows_too_far,
             "there is a window too many at the end: all its tokens were in the one "
             "before.": _windows_one_too_many,
+            "the last windows go beyond the end of the text, and one is too "
+            "many.": _windows_too_many_too_far,
+            "a text that is no longer than the overlap gets no window at all. It is one "
+            "window.": _windows_none_for_short,
             "the last window is moved back to be full: it shares more than `overlap` tokens with "
             "the one before.": _windows_last_shifted,
             "your ends are the last token. As in Python's slices, an end is the first that does "
