@@ -43,7 +43,7 @@ badges: .venv/.test ## write the project's address (pyproject.toml) into badges 
 bench: .venv/.test ## measure the figures of the README's table on this machine (drawing: in Chromium, if it is there)
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[browser,bench]'
 	$(TEST_ENV) $(BIN)/python -m tests.tools.bench
-	$(BIN)/python -m tests.tools.bench_llm --threads 2 --out llmlab/data_files/llm_speed.csv
+	$(TEST_ENV) $(BIN)/python -m tests.tools.bench_llm --threads 1 --processor --out llmlab/data_files/llm_speed.csv
 
 clean: ## remove what the verbs made here (the models' cache stays: `llmlab models` says where)
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -15,6 +15,7 @@ NOTEBOOKS = {
     "05": "05_generation.ipynb",
     "06": "06_encoder_decoder.ipynb",
     "07": "07_fine_tuning.ipynb",
+    "08": "08_running_models.ipynb",
 }
 
 
@@ -303,9 +304,38 @@ ROWS = (
         "07",
         "8 · The same with Trainer",
     ),
+    Row(
+        "format of the weights",
+        "causal-lm",
+        "model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.bfloat16)",
+        "model.dtype",
+        "dtype",
+        "08",
+        "3 · The options of from_pretrained",
+    ),
+    Row(
+        "bytes of the weights",
+        "causal-lm",
+        "config = AutoConfig.from_pretrained(path)\n"
+        'with torch.device("meta"):\n'
+        "    empty = AutoModelForCausalLM.from_config(config, dtype=torch.float32)",
+        "4 * empty.num_parameters()",
+        "int",
+        "08",
+        "1 · What does a model cost?",
+    ),
+    Row(
+        "quantization",
+        "classifier",
+        "plan = BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=['classifier'])\n"
+        "model = AutoModelForSequenceClassification.from_pretrained("
+        "path, quantization_config=plan)",
+        "model(**inputs).logits",
+        "(batch, label)",
+        "08",
+        "5 · BitsAndBytesConfig, option by option",
+    ),
 )
-
-
 HEADS = ("concept", "in transformers", "where it lies, and its shape", "section")
 WIDTHS = (18, 33, 30, 19)  # per cent, so that the table fits the page
 CELL = "text-align:left;vertical-align:top"

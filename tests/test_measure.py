@@ -1,7 +1,9 @@
 """What a call costs: the memory found is that of a tensor whose size is known."""
 
+import re
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -70,3 +72,23 @@ def test_the_benchmark_says_date_and_machine(capsys, tmp_path):
 def test_without_a_benchmark_it_says_how_to_get_one(capsys, tmp_path):
     assert llmlab.measure.benchmark(tmp_path / "none.csv") is None
     assert "make bench" in capsys.readouterr().out
+
+
+def test_the_file_that_ships_holds_what_notebook_08_reads_from_it(capsys):
+    table = llmlab.measure.benchmark()
+    machine = capsys.readouterr().out
+    assert re.match(r"20\d\d-\d\d-\d\d, \d+ cores of \S", machine)
+    plain = float(table.loc["decode (tokens/s)", "transformers, float32"])
+    for way in ("LLM, bfloat16", "LLM, int8", "LLM, int4 (NF4)"):
+        ratio = float(table.loc["decode (tokens/s)", way]) / plain
+        assert float(table.loc["times plain", way]) == pytest.approx(ratio, rel=0.01)
+    prose = (Path(llmlab.__file__).parents[1] / "notebooks" / "08_running_models.ipynb").read_text(
+        "utf-8"
+    )
+    for row, way in [
+        ("times plain", "LLM, int8"), ("times plain", "LLM, int4 (NF4)"),
+        ("times plain", "LLM, bfloat16"), ("times plain", "llama.cpp, Q4_1"),
+        ("perplexity", "LLM, float32"), ("perplexity", "LLM, int4 (NF4)"),
+    ]:  # fmt: skip
+        sentences = prose[prose.index("*Prefill* is reading") :][:1500]
+        assert table.loc[row, way] in sentences, f"the prose tells another {row} of {way}"
