@@ -6,7 +6,7 @@ TORCH ?=
 # One thread: on a shared machine it is several times faster, and the numbers are steadier.
 TEST_ENV := OMP_NUM_THREADS=1 TQDM_DISABLE=1
 
-.PHONY: help lab fetch test test-all test-slow test-browser notebooks badges bench clean
+.PHONY: help lab fetch test test-all test-slow test-browser notebooks homework badges bench clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1	/' | expand -t 16
@@ -36,6 +36,16 @@ test-browser: .venv/.test ## the tests in a real JupyterLab in a real Chromium (
 
 notebooks: .venv/.test ## run every notebook twice and write its outputs back in normal form
 	$(TEST_ENV) $(BIN)/python -m tests.tools.notebooks execute
+
+# nbgrader puts menus into the JupyterLab that it is installed beside: it gets a place of its own.
+homework: .venv/.test .venv/nbgrader ## make the students' homework and answer_key/ from the solved notebooks, with nbgrader
+	.venv/nbgrader/bin/python -m tests.tools.homework
+	$(TEST_ENV) $(BIN)/python -m tests.tools.notebooks execute notebooks/homework/release/*/*.ipynb
+
+.venv/nbgrader: .venv/.python constraints.txt
+	$(PYTHON) -m venv $@
+	$@/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt nbgrader
+	@touch $@
 
 badges: .venv/.test ## write the project's address (pyproject.toml) into badges and set-up cells
 	$(BIN)/python -m tests.tools.notebooks badges

@@ -27,6 +27,7 @@ _HOME = {
     "measure": "llmlab.measure",
     "models": "llmlab.models",
     "plots": "llmlab.plots",
+    "progress": "llmlab.checks.progress",
     "views": "llmlab.views",
 }
 
@@ -46,6 +47,7 @@ if TYPE_CHECKING:  # for editors and the type checker; nothing is loaded at run 
         views,
     )
     from llmlab.checks import check
+    from llmlab.checks.progress import progress
     from llmlab.course_map import api_map
     from llmlab.errors import LabError
     from llmlab.llm import LLM
@@ -67,6 +69,7 @@ __all__ = [
     "measure",
     "models",
     "plots",
+    "progress",
     "setup",
     "views",
 ]

@@ -1,6 +1,7 @@
-"""The command `llmlab`: models, fetch, doctor, lab."""
+"""The command `llmlab`: models, fetch, doctor, lab, grade."""
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -109,3 +110,38 @@ def lab(
     from llmlab.lab import serve
 
     raise typer.Exit(serve(notebook, port))
+
+
+@app.command()
+def grade(
+    submissions: Annotated[Path, typer.Argument(help="A folder: a file or a folder a student.")],
+    assignment: Annotated[str, typer.Option(help="Which homework, such as hw4.")],
+    out: Annotated[Path | None, typer.Option(help="Where the results go.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Submissions at a time.")] = 1,
+    scheduler: Annotated[str, typer.Option(help="A Dask cluster, tcp://…, in their place.")] = "",
+    seconds: Annotated[float, typer.Option(min=1, help="Time limit of a submission.")] = 300,
+    memory: Annotated[int, typer.Option(min=100, help="Memory limit of a submission, MB.")] = 3000,
+    again: Annotated[bool, typer.Option("--again", help="Grade all anew.")] = False,
+    no_sandbox: Annotated[
+        bool,
+        typer.Option("--no-sandbox", help="Run them with your rights: they can delete your files."),
+    ] = False,
+) -> None:
+    """Grade a class: each submission in a sandbox, its points counted outside. Linux."""
+    from llmlab.grading.classroom import grade as grade_all
+    from llmlab.grading.cluster import executor
+    from llmlab.grading.sandbox import Limits
+
+    place = out or submissions.absolute().with_name(f"{submissions.absolute().name}-grades")
+    limits = Limits(seconds=seconds, memory=memory * 1_000_000)
+
+    def say(result: dict) -> None:
+        mark = result["message"] or f"{result['points']} of {result['of']}"
+        print(f"{result['student']}: {mark} ({result['seconds']:.1f} s)", flush=True)
+
+    with executor(workers, scheduler) as pool:
+        table = grade_all(
+            submissions, assignment, pool, out=place, limits=limits, again=again,
+            sandbox=not no_sandbox, ahead=2 * workers if not scheduler else 64, done=say,
+        )  # fmt: skip
+    print(f"{len(table)} submissions: {place / 'table.html'}, table.csv, feedback/, exports/")

@@ -32,6 +32,10 @@ QUIET = (
     "--LabApp.check_for_updates_class=jupyterlab.handlers.announcements.NeverCheckForUpdate",
     "--LabApp.extension_manager=readonly",
 )
+# The solved homework is nothing to stumble over: not listed, and still opened by its name.
+LISTED = tuple(
+    f"--ContentsManager.hide_globs={name}" for name in ("__pycache__", "*.pyc", "source")
+)
 # Defaults of the browser's side; what a user chooses in JupyterLab's own settings still wins.
 SETTINGS: dict[str, dict[str, Any]] = {
     "@jupyterlab/apputils-extension:notification": {
@@ -167,6 +171,7 @@ def command(folder: Path, notebook: str, port: int) -> list[str]:
     words = [
         *(sys.executable, "-m", "jupyterlab"),
         *QUIET,
+        *LISTED,
         f"--ServerApp.ip={HOST}",
         f"--ServerApp.port={port}",
         "--ServerApp.port_retries=0",
@@ -209,7 +214,7 @@ def find(notebook: str | None = None) -> tuple[Path, str]:
     there = sorted(
         file.relative_to(folder).with_suffix("").as_posix()
         for file in folder.rglob("*.ipynb")
-        if ".ipynb_checkpoints" not in file.parts
+        if not {".ipynb_checkpoints", "source"} & set(file.parts)
     )
     near = get_close_matches(name.removesuffix(".ipynb"), there, n=1)
     listed = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(there)}."

@@ -6,6 +6,8 @@ import urllib.request
 
 import pytest
 
+from llmlab.grading import sandbox
+
 # One thread and no timed bars, as in the notebooks' kernels; before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TQDM_DISABLE", "1")
@@ -25,6 +27,8 @@ def hub_out_of_reach() -> str:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip tests marked `hub` where there is no Hub, and say so."""
+    """Skip tests marked `hub` where there is no Hub, `sandbox` where none works, and say so."""
     if item.get_closest_marker("hub") and (reason := hub_out_of_reach()):
         pytest.skip(f"the Hugging Face Hub is out of reach: {reason}")
+    if item.get_closest_marker("sandbox") and (reason := sandbox.refusal()):
+        pytest.skip(reason)

@@ -226,6 +226,8 @@ def test_exercise(number):
 
     assert check(number, task.reference).status == "passed"
     assert check(number, stub).status == "open"
+    if task.rubric:  # an answer in words: tests/test_rubric.py
+        return
     assert len(task.mistakes) >= 3
     for message, mistake in task.mistakes.items():
         result = check(number, mistake)
@@ -239,7 +241,7 @@ def test_exercise(number):
 def test_each_notebook_with_checks_has_three_to_five_exercises():
     for notebook in checks._NOTEBOOKS.keys() - {"99"}:
         numbers = [number for number in REAL if number.startswith(notebook)]
-        assert 3 <= len(numbers) <= 5
+        assert 3 <= sum(REAL[number].rubric is None for number in numbers) <= 5
         assert numbers == [f"{notebook}.{i}" for i in range(1, len(numbers) + 1)]
 
 

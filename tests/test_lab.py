@@ -93,13 +93,17 @@ def test_calls_nobody(course, tmp_path, monkeypatch):
 
 
 def test_answers_only_with_the_token(course):
+    for kind in ("release", "source"):
+        (course / "homework" / kind).mkdir(parents=True)
     with lab.running(str(course / lab.FIRST), 0, options=["--no-browser"]) as server:
         assert server.token in server.url and server.url.startswith("http://127.0.0.1:")
         assert ask(server, "/api/contents", token=False)[0] == 403
         status, body = ask(server, "/api/contents")
         assert status == 200
         names = {entry["name"] for entry in json.loads(body)["content"]}
-        assert names == {"00_welcome.ipynb", "01_tokenization.ipynb"}
+        assert names == {"00_welcome.ipynb", "01_tokenization.ipynb", "homework"}
+        inside = json.loads(ask(server, "/api/contents/homework")[1])["content"]
+        assert [entry["name"] for entry in inside] == ["release"], "solutions are not listed"
         command = psutil.Process(server.process.pid).cmdline()
         assert not any(server.token in word for word in command)
 

@@ -24,7 +24,8 @@ from tests.tools.nbval_report import Tally
 from tests.tools.nbval_report import faults as nbval_faults
 from tests.tools.notebooks import code_cells, fields, normal, read, sanitised
 
-COURSE = notebooks.find()
+# homework has its own rules: tests/test_homework.py
+COURSE = [path for path in notebooks.find() if path.parent == notebooks.NOTEBOOKS]
 Notebook = nbformat.NotebookNode
 
 

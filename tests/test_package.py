@@ -88,7 +88,7 @@ def test_the_readme_calls_only_verbs_that_there_are():
     targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
     assert set(re.findall(r"(?:`|=\S+ |^)make ([a-z-]+)", README, re.M)) <= set(targets)
     verbs = {command.name or command.callback.__name__ for command in cli.app.registered_commands}
-    assert set(re.findall(r"llmlab (fetch|doctor|models|lab)\b", README)) == verbs
+    assert set(re.findall(r"llmlab (fetch|doctor|models|lab|grade)\b", README)) == verbs
 
 
 def test_the_readme_tells_the_figures_of_the_models():
@@ -155,7 +155,12 @@ def cells():
 
 def test_the_dependencies_are_what_the_package_and_the_notebooks_import():
     """Each of them, not only what comes along with another library: that one may drop it."""
-    other_names = {"PIL": "pillow", "pypi_simple": "pypi-simple", "sklearn": "scikit-learn"}
+    other_names = {
+        "IPython": "ipython",
+        "PIL": "pillow",
+        "pypi_simple": "pypi-simple",
+        "sklearn": "scikit-learn",
+    }
     # Python's own, ours, and what requests and matplotlib are made of
     free = {*sys.stdlib_module_names, "llmlab", "urllib3", "cycler"}
     free |= {"bitsandbytes"}  # the extra `lab` brings it, else notebook 08 installs it

@@ -4,7 +4,8 @@ How it works, in three sentences. Each exercise has a reference solution, a reci
 random inputs, and a list of typical mistakes, each written as the function that a student with
 that misconception would write. The student's function runs on the inputs; if it disagrees with
 the reference, the mistake that gives the same wrong outputs names what went wrong. So a constant
-or a copied number does not pass, and no message says the answer.
+or a copied number does not pass, and no message says the answer. An answer in words has a rubric
+instead (`llmlab.checks.rubric`).
 """
 
 import _thread
@@ -19,10 +20,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from llmlab.checks.progress import note
 from llmlab.errors import LabError
 from llmlab.views.view import View
+
+if TYPE_CHECKING:
+    from llmlab.checks.rubric import Rubric
 
 # Notebook number -> the module of its exercises.
 _NOTEBOOKS = {
@@ -34,6 +39,11 @@ _NOTEBOOKS = {
     "06": "llmlab.checks.encoder_decoder",
     "07": "llmlab.checks.fine_tuning",
     "08": "llmlab.checks.running",
+    "hw1": "llmlab.grading.hw1",
+    "hw2": "llmlab.grading.hw2",
+    "hw3": "llmlab.grading.hw3",
+    "hw4": "llmlab.grading.hw4",
+    "hw5": "llmlab.grading.hw5",
 }
 
 PATIENCE = 10  # seconds for all of them: an honest answer takes well under one
@@ -57,6 +67,8 @@ class Exercise:
             wins.
         same: whether two outputs agree; `agree` suits numbers, tensors, strings and lists.
         look: optional last resort: (answer or error, expected, arguments) -> message, or "".
+        rubric: for an answer in words: the facts that are looked for (`llmlab.checks.rubric`).
+        passed: what a right answer hears.
     """
 
     title: str
@@ -65,6 +77,8 @@ class Exercise:
     mistakes: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     same: Callable[[Any, Any], bool] | None = None
     look: Callable[[Any, Any, tuple], str] | None = None
+    rubric: "Rubric | None" = None
+    passed: str = f"agrees with the reference on {ROUNDS} fresh inputs."
 
 
 # status -> mark and colour of its badge
@@ -108,6 +122,13 @@ def check(exercise: str, answer: Callable[..., Any]) -> Result:
         LabError: there is no exercise of that number.
     """
     task = find(exercise)
+    result = _tried(exercise, task, answer)
+    note(exercise, bool(result))
+    return result
+
+
+def _tried(exercise: str, task: Exercise, answer: Callable[..., Any]) -> Result:
+    """What `check` returns."""
     if not callable(answer):
         message = (
             f"give check the function itself, not {_kind(answer)}. "
@@ -130,7 +151,7 @@ def check(exercise: str, answer: Callable[..., Any]) -> Result:
         )
         return Result(exercise, "wrong", message)
     if all(_same(task, got, expected) for _, expected, got in trials):
-        return Result(exercise, "passed", f"agrees with the reference on {ROUNDS} fresh inputs.")
+        return Result(exercise, "passed", task.passed)
     return Result(exercise, "wrong", _diagnose(task, trials))
 
 
@@ -149,7 +170,7 @@ def find(exercise: str) -> Exercise:
         LabError: there is none; the message lists the nearest.
     """
     exercise = str(exercise)
-    module = _NOTEBOOKS.get(exercise[:2])
+    module = _NOTEBOOKS.get(exercise.partition(".")[0])
     known: dict[str, Exercise] = importlib.import_module(module).EXERCISES if module else {}
     if exercise in known:
         return known[exercise]

@@ -30,7 +30,7 @@ from typing import Any
 import llmlab
 from llmlab.models import download
 from llmlab.models.catalogue import all_models
-from tests.tools import bench_classify, bench_generation, browser, notebooks
+from tests.tools import bench_classify, bench_generation, bench_grading, browser, notebooks
 
 # Only what stands between these two lines is timed; the libraries are imported before.
 TIMED = """
@@ -78,6 +78,7 @@ def rows() -> Iterator[tuple[str, str, str]]:
     yield from looking()
     yield from bench_classify.rows()
     yield from bench_generation.rows()
+    yield from bench_grading.rows()
     for path in notebooks.find():
         _, seconds, peak = notebooks.run(path)
         yield f"notebook {path.stem}", f"{seconds:.0f} s", f"{peak:,.0f} MB"

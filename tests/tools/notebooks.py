@@ -42,6 +42,7 @@ _CLOSED = "http://127.0.0.1:9"
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "TQDM_DISABLE": "1",
+    "LLMLAB_PROGRESS": "0",  # no notes beside the course's own notebooks
     "HF_ENDPOINT": _CLOSED,
     **dict.fromkeys(["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"], _CLOSED),
     **dict.fromkeys(["http_proxy", "https_proxy", "all_proxy"], _CLOSED),
@@ -71,6 +72,8 @@ NOT_COMPARED = {
     "metadata", "traceback", "prompt_number", "output_type", "name", "execution_count",
     WIDGET, "image/png", "image/jpeg",
 }  # fmt: skip
+# The metadata of a cell that its author gave it.
+KEPT = ("tags", "nbgrader")
 # Tags and comments by which nbval compares less.
 EXCUSES = {"nbval-skip", "nbval-ignore-output", "nbval-raises-exception", "raises-exception"}
 
@@ -111,7 +114,7 @@ def normal(nb: nbformat.NotebookNode) -> str:
         new = {
             "cell_type": cell.cell_type,
             "id": _id(cell, ids),
-            "metadata": {"tags": cell.metadata.tags} if cell.metadata.get("tags") else {},
+            "metadata": {k: cell.metadata[k] for k in KEPT if cell.metadata.get(k)},
             "source": cell.source,
         }
         if cell.cell_type == "code":
@@ -356,7 +359,7 @@ def links(path: Path) -> str:
     """The line of links in a notebook's first cell."""
     place = f"notebooks/{path.name}"
     if path.is_relative_to(NOTEBOOKS):
-        place = path.relative_to(ROOT).as_posix()
+        place = path.relative_to(ROOT).as_posix().replace("homework/source/", "homework/release/")
     name = address().removeprefix("https://github.com/")
     colab = f"https://colab.research.google.com/github/{name}/blob/main/{place}"
     binder = f"https://mybinder.org/v2/gh/{name}/main?labpath={place}"
