@@ -2,6 +2,7 @@
 
 import functools
 import os
+import signal
 import urllib.request
 
 import pytest
@@ -11,6 +12,10 @@ from llmlab.grading import sandbox
 # One thread and no timed bars, as in the notebooks' kernels; before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TQDM_DISABLE", "1")
+
+# A shell starts what runs in its background deaf to Ctrl+C, by which `check` stops endless loops.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @functools.cache
