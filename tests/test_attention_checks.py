@@ -117,6 +117,18 @@ def weights_for_six_tokens(q, k):
     return torch.softmax(scores.masked_fill(torch.ones(6, 6).triu(1) == 1, -torch.inf), dim=-1)
 
 
+def weights_plus_zero_times_infinity(q, k):
+    scores = q @ k.T / math.sqrt(q.shape[1])
+    hidden = torch.triu(torch.ones(len(q), len(q)), diagonal=1) * float("-inf")
+    return torch.softmax(scores + hidden, dim=-1)
+
+
+def weights_mask_of_the_wrong_size(q, k):
+    size = q.shape[1]
+    scores = torch.matmul(q, k.T) / size**0.5
+    return scores.masked_fill(torch.ones(size, size).triu(1) == 1, -torch.inf).softmax(dim=1)
+
+
 # ---- 03.2: a key for every head ------------------------------------------------------------------
 
 
@@ -355,6 +367,44 @@ RIGHT = [
     ("03.3", induction_right),
     ("03.4", look_right),
 ]
+
+
+def spread_by_len(key, heads):
+    group = heads // len(key)
+    return torch.cat([key[:, [head] * group] for head in range(key.shape[1])], dim=1)
+
+
+def spread_as_often_as_keys(key, heads):
+    return torch.repeat_interleave(key, key.size(1), dim=1)
+
+
+def induction_without_the_first(weights):
+    n = weights.shape[0] // 2
+    found = [weights[n + i][i + 1].item() for i in range(1, n)]
+    return sum(found) / len(found)
+
+
+def induction_half_a_length(weights):
+    n = len(weights) / 2
+    total = 0
+    for i in range(n):
+        total += weights[n + i, i + 1]
+    return total / n
+
+
+def look_never_nowhere(attention_mask):
+    place = torch.arange(attention_mask.shape[1])
+    earlier = place[None] <= place[:, None]
+    seen = earlier & (attention_mask == 1)[:, None, :]
+    seen[:, place, place] = True
+    return seen
+
+
+def look_axis_in_front(attention_mask):
+    length = attention_mask.shape[1]
+    return torch.tril(torch.ones(length, length)).bool() & attention_mask.bool().unsqueeze(0)
+
+
 WRONG = [
     ("03.1", weights_not_divided, "not divided by anything"),
     ("03.1", weights_divided_by_size, "by the size itself"),
@@ -373,6 +423,14 @@ WRONG = [
     ("03.1", weights_keys_as_queries, "swapped"),
     ("03.1", weights_no_softmax, "the last step is missing"),
     ("03.1", weights_for_six_tokens, "for six tokens"),
+    ("03.1", weights_plus_zero_times_infinity, "0 times infinity"),
+    ("03.1", weights_mask_of_the_wrong_size, "made with the size of the vectors"),
+    ("03.2", spread_by_len, "number of texts"),
+    ("03.2", spread_as_often_as_keys, "as often as there are keys"),
+    ("03.3", induction_without_the_first, "is left out"),
+    ("03.3", induction_half_a_length, "n is not whole"),
+    ("03.4", look_never_nowhere, "see themselves"),
+    ("03.4", look_axis_in_front, "in front of the texts"),
     ("03.2", spread_head_by_three, "divide the head's number by 3"),
     ("03.2", spread_all_axes, "lose all axes"),
     ("03.2", spread_in_turn, "come in turn"),

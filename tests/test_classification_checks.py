@@ -131,6 +131,17 @@ def labels_last_column(logits, id2label):
     return [(id2label[r.argmax().item()], r.softmax(0)[len(id2label) - 1].item()) for r in logits]
 
 
+def labels_other_way_round(logits, id2label):
+    best = logits.softmax(dim=-1).max(dim=-1)
+    pairs = zip(best.values.tolist(), best.indices.tolist(), strict=True)
+    return [(p, id2label[i]) for p, i in pairs]
+
+
+def labels_rounded(logits, id2label):
+    probs = torch.softmax(logits, dim=-1)
+    return [(id2label[int(p.argmax())], round(p.max().item(), 3)) for p in probs]
+
+
 # ---- 04.2: precision and recall ------------------------------------------------------------------
 
 
@@ -192,6 +203,12 @@ def scores_by_all(probs, labels, threshold):
     return tp / len(probs), tp / len(probs)
 
 
+def scores_of_right_answers(probs, labels, threshold):
+    said = probs >= threshold
+    both = (said == labels).sum()
+    return both / said.sum(), both / labels.sum()
+
+
 # ---- 04.3: calibration error ---------------------------------------------------------------------
 
 
@@ -229,6 +246,13 @@ def error_added(confidence, correct, bins):
 
 def error_times_counts(confidence, correct, bins):
     return sum(n * abs(s - a) for s, a, n in by_bin(confidence, correct, bins))
+
+
+def error_by_bins(confidence, correct, bins):
+    total = 0.0
+    for sure, accuracy, n in by_bin(confidence, correct, bins):
+        total += abs(sure - accuracy) * n
+    return total / bins
 
 
 def error_with_sign(confidence, correct, bins):
@@ -330,6 +354,22 @@ def tags_wrong_axis(logits, attention_mask, id2label):
     return [[id2label[int(i)] for i in row] for row in logits.argmax(dim=1)]
 
 
+def tags_none(logits, attention_mask, id2label):
+    rows = logits.argmax(-1).tolist()
+    for row, mask in zip(rows, attention_mask, strict=True):
+        row[:] = [id2label[i] if m == 1 else None for i, m in zip(row, mask, strict=True)]
+    return rows
+
+
+def tags_with_probs(logits, attention_mask, id2label):
+    best = logits.softmax(-1).max(-1)
+    answers = []
+    for n, length in enumerate(attention_mask.sum(1).tolist()):
+        names = [id2label[i] for i in best.indices[n, :length].tolist()]
+        answers.append(list(zip(names, best.values[n, :length].tolist(), strict=True)))
+    return answers
+
+
 def tags_zeroed(logits, attention_mask, id2label):
     scores = logits * attention_mask.unsqueeze(-1)
     return [[id2label[i] for i in row] for row in scores.argmax(-1).tolist()]
@@ -379,6 +419,8 @@ WRONG = [
     ("04.1", labels_numbers, "the label's id"),
     ("04.1", labels_one_text, "the first text alone"),
     ("04.1", labels_last_column, "always that of the last label"),
+    ("04.1", labels_other_way_round, "the name comes first"),
+    ("04.1", labels_rounded, "your probabilities are rounded"),
     ("04.2", scores_swapped, "are swapped"),
     ("04.2", scores_strictly_above, "exactly the threshold"),
     ("04.2", scores_upside_down, "below the threshold"),
@@ -388,10 +430,12 @@ WRONG = [
     ("04.2", scores_of_the_other, "of the negative label"),
     ("04.2", scores_specificity, "share of *negatives*"),
     ("04.2", scores_by_all, "you divide by all texts"),
+    ("04.2", scores_of_right_answers, "rightly said no"),
     ("04.3", error_plain_mean, "one of 19 texts"),
     ("04.3", error_mean_with_empty, "the empty ones count too"),
     ("04.3", error_added, "without weights"),
     ("04.3", error_times_counts, "divide by the number of all texts"),
+    ("04.3", error_by_bins, "divided by the number of bins"),
     ("04.3", error_with_sign, "cancel out"),
     ("04.3", error_of_the_means, "as if there were one bin"),
     ("04.3", error_maximum, "maximum calibration error"),
@@ -409,6 +453,8 @@ WRONG = [
     ("04.4", tags_wrong_axis, "argmax runs along the tokens"),
     ("04.4", tags_without_the_ends, "the first and the last token"),
     ("04.4", tags_cut, "the length of the shortest"),
+    ("04.4", tags_none, "as None"),
+    ("04.4", tags_with_probs, "these are pairs"),
     ("04.4", tags_zeroed, "padding gets label 0"),
 ]
 # These stop with an error, which is answered by what it means.

@@ -325,6 +325,52 @@ def parts_added_then_divided(gradients, sizes):
     return sum(gradients) / sum(sizes)
 
 
+def parts_divided_in_the_loop(gradients, sizes):
+    total = 0
+    for gradient, size in zip(gradients, sizes, strict=True):
+        total += gradient * size
+        total /= sum(sizes)
+    return total
+
+
+def logit_minus_the_number(logits, labels):
+    return (logits.softmax(dim=-1) - labels.unsqueeze(1)) / logits.shape[0]
+
+
+def logit_minus_the_number_and_no_mean(logits, labels):
+    return torch.stack([row.softmax(0) - label for row, label in zip(logits, labels, strict=True)])
+
+
+def momentum_returns_velocity(weight, gradients, lr, momentum):
+    velocity = 0
+    for row in gradients:
+        velocity = momentum * velocity + row
+        weight = weight - lr * velocity
+    return velocity
+
+
+def momentum_starts_with_a_gradient(weight, gradients, lr, momentum):
+    velocity = gradients[0]
+    for row in gradients:
+        velocity = momentum * velocity + row
+        weight = weight - lr * velocity
+    return weight
+
+
+def rank_one_too_far(shapes, budget):
+    rank = 0
+    while sum(rank * (a + b) for a, b in shapes) <= budget:
+        rank += 1
+    return rank
+
+
+def rank_strictly_below(shapes, budget):
+    rank = 0
+    while sum((rank + 1) * (a + b) for a, b in shapes) < budget:
+        rank += 1
+    return rank
+
+
 RIGHT = [
     ("07.1", logit_right),
     ("07.2", momentum_right),
@@ -350,6 +396,10 @@ WRONG = [
     ("07.1", logit_all_rows_and_no_mean, "two things: a colon"),
     ("07.1", logit_subtracted_first, "Probabilities first"),
     ("07.1", logit_subtracted_first_and_no_mean, "two things: you subtract"),
+    ("07.1", logit_minus_the_number, "the same from every probability"),
+    ("07.1", logit_minus_the_number_and_no_mean, "where 1 or 0 was wanted"),
+    ("07.2", momentum_returns_velocity, "this is the last velocity"),
+    ("07.2", momentum_starts_with_a_gradient, "starts with the first gradient"),
     ("07.2", momentum_in_place, "in place"),
     ("07.2", momentum_one_step, "in the end, with the last velocity"),
     ("07.2", momentum_returns_in_the_loop, "inside the loop"),
@@ -363,7 +413,9 @@ WRONG = [
     ("07.2", momentum_returns_the_way, "Return the weight"),
     ("07.2", momentum_steps_first, "step first"),
     ("07.2", momentum_lr_twice, "multiplied in twice"),
-    ("07.3", rank_rounded_up, "one rank too many"),
+    ("07.3", rank_one_too_far, "one rank too many"),
+    ("07.3", rank_rounded_up, "you round up"),
+    ("07.3", rank_strictly_below, "one too few"),
     ("07.3", rank_of_a, "you count A alone"),
     ("07.3", rank_of_b, "you count B alone"),
     ("07.3", rank_of_the_matrices, "the large matrices themselves"),
@@ -379,6 +431,7 @@ WRONG = [
     ("07.4", parts_divided_by_parts, "by the number of parts"),
     ("07.4", parts_divided_twice, "once too often"),
     ("07.4", parts_divided_by_own_size, "the less it counts"),
+    ("07.4", parts_divided_in_the_loop, "in every turn of the loop"),
     ("07.4", parts_added_then_divided, "add means and divide"),
 ]
 

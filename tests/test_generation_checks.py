@@ -299,6 +299,46 @@ def nucleus_by_our_top_p(probs, p):
     return cut.isfinite().sum()
 
 
+def perplexity_of_the_favourites(logits, ids, prompt_length):
+    probs = logits.softmax(-1)
+    surprise = [-math.log(probs[i - 1].max()) for i in range(prompt_length, len(ids))]
+    return math.exp(sum(surprise) / len(surprise))
+
+
+def perplexity_without_softmax(logits, ids, prompt_length):
+    places = range(prompt_length, len(ids))
+    surprise = [-logits[i - 1, ids[i]].item() for i in places]
+    return math.exp(sum(surprise) / len(surprise))
+
+
+def step_cuts_the_kth_too(logits, temperature, k):
+    logits = logits / temperature
+    logits[logits <= logits.topk(k).values[-1]] = -torch.inf
+    return logits.softmax(-1)
+
+
+def step_in_order(logits, temperature, k):
+    logits = (logits / temperature).sort(descending=True).values
+    logits[k:] = -torch.inf
+    return logits.softmax(-1)
+
+
+def nucleus_behind_the_crossing(probs, p):
+    sums = probs.sort(descending=True).values.cumsum(-1)
+    return int((sums >= p).sum())
+
+
+def cache_always_four_bytes(layers, hidden, heads, key_heads, texts, tokens, width):
+    size = hidden // heads
+    return 2 * layers * key_heads * size * 4 * texts * tokens
+
+
+def cache_with_queries(layers, hidden, heads, key_heads, texts, tokens, width):
+    size = hidden // heads
+    numbers = heads * size + key_heads * size + key_heads * size
+    return layers * numbers * texts * tokens * width
+
+
 # ---- the checks ----------------------------------------------------------------------------------
 
 RIGHT = [
@@ -325,6 +365,13 @@ WRONG = [
     ("05.1", perplexity_exp_first, "here exp came first"),
     ("05.1", perplexity_mean_probability, "the mean of the probabilities"),
     ("05.1", perplexity_notebooks_start, "you use `start`"),
+    ("05.1", perplexity_of_the_favourites, "own favourites"),
+    ("05.1", perplexity_without_softmax, "softmax is missing"),
+    ("05.2", step_cuts_the_kth_too, "the k-th likeliest is cut"),
+    ("05.2", step_in_order, "but sorted"),
+    ("05.3", nucleus_behind_the_crossing, "the crossing of p downwards"),
+    ("05.4", cache_always_four_bytes, "whatever `width` is"),
+    ("05.4", cache_with_queries, "queries are in yours"),
     ("05.2", step_with_our_numbers, "0.7 and 5 were the numbers of our cell"),
     ("05.3", nucleus_by_our_top_p, "our top_p takes logits"),
     ("05.4", cache_formula_of_the_notebook, "our formula as it stands"),

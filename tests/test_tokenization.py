@@ -422,6 +422,81 @@ RIGHT = {
     "01.3": padded_on_the_left,
     "01.4": groups_from_the_right,
 }
+# ---- more of them, for all exercises -------------------------------------------------------------
+
+
+def merges_as_pairs_come(word, merges):
+    known = set(merges)
+    pieces = list(word)
+    while True:
+        for i, pair in enumerate(itertools.pairwise(pieces)):
+            if pair in known:
+                pieces = [*pieces[:i], "".join(pair), *pieces[i + 2 :]]
+                break
+        else:
+            return pieces
+
+
+def pieces_until_nothing_fits(word, vocabulary):
+    pieces, start = [], 0
+    while start < len(word):
+        for end in range(len(word), start, -1):
+            piece = word[start:end] if start == 0 else "##" + word[start:end]
+            if piece in vocabulary:
+                pieces.append(piece)
+                start = end
+                break
+        else:
+            break
+    return pieces
+
+
+def pieces_with_marks_counted(word, vocabulary):
+    pieces, start = [], 0
+    while start < len(word):
+        for end in range(len(word), start, -1):
+            piece = word[start:end] if start == 0 else "##" + word[start:end]
+            if piece in vocabulary:
+                pieces.append(piece)
+                start += len(piece)
+                break
+        else:
+            return ["[UNK]"]
+    return pieces
+
+
+def padded_to_the_greatest(batch, pad_id):
+    width = len(max(batch))
+    rows, mask = [], []
+    for ids in batch:
+        lacking = width - len(ids)
+        rows.append([pad_id] * lacking + ids)
+        mask.append([0] * lacking + [1] * len(ids))
+    return rows, mask
+
+
+def padded_and_swapped(batch, pad_id):
+    width = max(map(len, batch))
+    mask = [[0] * (width - len(ids)) + [1] * len(ids) for ids in batch]
+    return mask, [[pad_id] * (width - len(ids)) + ids for ids in batch]
+
+
+def groups_that_are_full(number):
+    groups = []
+    for _ in range(len(number) // 3):
+        groups.insert(0, number[-3:])
+        number = number[:-3]
+    return groups
+
+
+def groups_without_the_rest(number):
+    groups = []
+    while len(number) > 3:
+        groups.insert(0, number[-3:])
+        number = number[:-3]
+    return groups
+
+
 # Wrong answer -> words that only its own message has.
 WRONG = {
     "01.1": {
@@ -433,6 +508,7 @@ WRONG = {
         merges_forgotten: "as they went in",
         merges_returned_too_early: "only the first merge",
         merges_on_the_letters_each_time: "only the last merge",
+        merges_as_pairs_come: "wherever it comes first",
     },
     "01.2": {
         pieces_unmarked: "nobody can see",
@@ -443,6 +519,8 @@ WRONG = {
         pieces_and_unknown_letters: "single letter becomes unknown",
         pieces_of_two_letters_at_least: "a single letter is never tried",
         pieces_without_the_last_letter: "last letter is never part",
+        pieces_until_nothing_fits: "pieces break off",
+        pieces_with_marks_counted: "step over two letters",
     },
     "01.3": {
         padded_on_the_right: "padding follows the text",
@@ -456,6 +534,8 @@ WRONG = {
         padded_and_all_kept: "before or after",
         padded_in_place_and_measured: "in place",
         padded_in_place: "whoever called your function",
+        padded_to_the_greatest: "still differ in length",
+        padded_and_swapped: "in the other order",
     },
     "01.4": {
         groups_from_the_left: "counted from the left",
@@ -467,6 +547,8 @@ WRONG = {
         groups_with_an_empty_one: "first group is empty",
         groups_by_negative_slices: "ends at -0",
         groups_as_integers: "tokens are strings",
+        groups_that_are_full: "do not fill a group",
+        groups_without_the_rest: "first group is lost",
     },
 }
 

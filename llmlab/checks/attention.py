@@ -3,6 +3,7 @@
 import random
 import re
 from functools import partial
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -95,6 +96,17 @@ def _causal_six(q: _Vectors, k: _Vectors) -> _Weights:
     return (q @ k.T / q.shape[1] ** 0.5).masked_fill(later, -torch.inf).softmax(-1)
 
 
+def _causal_times_infinity(q: _Vectors, k: _Vectors) -> _Weights:
+    scores = q @ k.T / q.shape[1] ** 0.5
+    return (scores + torch.ones_like(scores).triu(1) * -torch.inf).softmax(-1)
+
+
+def _causal_mask_by_size(q: _Vectors, k: _Vectors) -> _Weights:
+    # stops: the mask has the size of the vectors
+    later = torch.ones(q.shape[1], q.shape[1]).triu(1).bool()
+    return (q @ k.T / q.shape[1] ** 0.5).masked_fill(later, -torch.inf).softmax(-1)
+
+
 # ---- 03.2 a key for every head -------------------------------------------------------------------
 
 
@@ -141,6 +153,14 @@ def _stops_at_heads(got: object, expected: object, arguments: tuple) -> str:
     if isinstance(got, IndexError):
         return "you ask for a key head that is not there: their number is an axis of `key`."
     return ""
+
+
+def _spread_by_texts(key: _Keys, heads: int) -> Tensor:
+    return key.repeat_interleave(heads // len(key), dim=1)
+
+
+def _spread_as_keys(key: _Keys, heads: int) -> Tensor:
+    return key.repeat_interleave(key.shape[1], dim=1)
 
 
 def _spread_first(key: _Keys, heads: int) -> Tensor:
@@ -221,6 +241,18 @@ def _induction_first_copy(weights: _Weights) -> Tensor:
     return weights[n:, :n].sum(-1).mean()
 
 
+def _induction_from_one(weights: _Weights) -> Tensor:
+    n = len(weights) // 2
+    places = torch.arange(1, n)
+    return weights[places + n, places + 1].mean()
+
+
+def _induction_half(weights: _Weights) -> Tensor:
+    # stops: half of the length, 4.0, is no whole number
+    n: Any = len(weights) / 2
+    return torch.stack([weights[n + i, i + 1] for i in range(n)]).mean()
+
+
 # ---- 03.4 causal and padded ----------------------------------------------------------------------
 
 
@@ -295,6 +327,15 @@ def _may_one_axis_less(mask: _Mask) -> Tensor:
     return _earlier(mask) & mask.bool()
 
 
+def _may_always_itself(mask: _Mask) -> Tensor:
+    return _may(mask) | torch.eye(mask.shape[1]).bool()
+
+
+def _may_axis_in_front(mask: _Mask) -> Tensor:
+    # stops: (query, key) and (1, batch, key) do not fit
+    return _earlier(mask) & mask.bool()[None]
+
+
 def _as_bools(got: object, expected: object) -> bool:
     """True and False of the right shape and places: as a tensor, an array or nested lists."""
     answer, right = torch.as_tensor(got), torch.as_tensor(expected)
@@ -354,6 +395,11 @@ EXERCISES = {
             "these are the masked scores; the last step is missing.": _causal_scores,
             "your mask is for six tokens, as many as the toy has; here their number differs from "
             "test to test.": _causal_six,
+            "your weights are nan, which is no number: 0 times infinity has no value.": (
+                _causal_times_infinity
+            ),
+            "your mask is made with the size of the vectors; it wants a row and a column for "
+            "every token.": _causal_mask_by_size,
         },
     ),
     "03.2": Exercise(
@@ -378,6 +424,11 @@ EXERCISES = {
             "you copy along the batch axis.": partial(_spread, dim=0),
             "you copy along the tokens: the text has become longer.": partial(_spread, dim=2),
             "you copy the numbers inside each vector.": partial(_spread, dim=3),
+            "you divide by the number of texts: the first axis of `key` is the batch.": (
+                _spread_by_texts
+            ),
+            "you copy each key as often as there are keys; how many queries share one is "
+            "another number.": _spread_as_keys,
         },
     ),
     "03.3": Exercise(
@@ -407,6 +458,9 @@ EXERCISES = {
             "this is one query alone.": _induction_first_only,
             "you took a whole block: each query has one key that counts.": _induction_block,
             "this is the attention to all of the first copy.": _induction_first_copy,
+            "the first token of the second copy is left out.": _induction_from_one,
+            "your n is not whole: in Python 6 / 2 is 3.0, also where it comes out even. There is "
+            "another division, one that gives whole numbers.": _induction_half,
         },
     ),
     "03.4": Exercise(
@@ -435,6 +489,12 @@ EXERCISES = {
             _AXES: _may_one_axis_less,
             "the two masks have different axes: one is (batch, key), the other (query, key).": (
                 _may_one_axis_less_turned
+            ),
+            "your padding tokens see themselves: they are keys that are padding, like any other.": (
+                _may_always_itself
+            ),
+            "the new axis stands in front of the texts: where do the queries stand in an answer?": (
+                _may_axis_in_front
             ),
         },
     ),

@@ -154,6 +154,14 @@ def _labels_last(logits: _Logits, id2label: dict[int, str]) -> _Named:
     return [(id2label[i], float(row[-1])) for row, i in zip(probs, ids, strict=True)]
 
 
+def _labels_reversed(logits: _Logits, id2label: dict[int, str]) -> list[tuple[float, str]]:
+    return [(p, label) for label, p in _labels(logits, id2label)]
+
+
+def _labels_rounded(logits: _Logits, id2label: dict[int, str]) -> _Named:
+    return [(label, round(p, 3)) for label, p in _labels(logits, id2label)]
+
+
 # ---- 04.2 precision and recall -------------------------------------------------------------------
 
 
@@ -230,6 +238,11 @@ def _scores_of_all(probs: _Array, labels: _Labels, threshold: float) -> tuple:
     return (tp / len(labels),) * 2
 
 
+def _scores_right_answers(probs: _Array, labels: _Labels, threshold: float) -> tuple:
+    tp, fp, fn, tn = _counts([p >= threshold for p in probs], labels)
+    return (tp + tn) / (tp + fp), (tp + tn) / (tp + fn)
+
+
 # ---- 04.3 calibration error ----------------------------------------------------------------------
 
 
@@ -280,6 +293,10 @@ def _error_sum(confidence: _Array, correct: _Right, bins: int) -> float:
 
 def _error_counts(confidence: _Array, correct: _Right, bins: int) -> float:
     return sum(n * abs(gap) for n, gap in _gaps(confidence, correct, bins))
+
+
+def _error_by_bins(confidence: _Array, correct: _Right, bins: int) -> float:
+    return _error_counts(confidence, correct, bins) / bins
 
 
 def _error_signed(confidence: _Array, correct: _Right, bins: int) -> float:
@@ -383,6 +400,16 @@ def _tags_shortest(logits: _TokenLogits, mask: _Mask, id2label: dict[int, str]) 
     return [row[:shortest] for row in _tags(logits, mask, id2label)]
 
 
+def _tags_none(logits: _TokenLogits, mask: _Mask, id2label: dict[int, str]) -> list:
+    rows = zip(logits.argmax(-1).tolist(), mask.tolist(), strict=True)
+    return [[id2label[i] if real else None for i, real in zip(*r, strict=True)] for r in rows]
+
+
+def _tags_with_probs(logits: _TokenLogits, mask: _Mask, id2label: dict[int, str]) -> list:
+    rows = zip(logits, mask.bool(), strict=True)
+    return [_labels(row[keep], id2label) for row, keep in rows]
+
+
 def _tags_zeroed(logits: _TokenLogits, mask: _Mask, id2label: dict[int, str]) -> list:
     return [[id2label[i] for i in ids] for ids in (logits.argmax(-1) * mask).tolist()]
 
@@ -434,6 +461,12 @@ EXERCISES = {
             "you return the label's id; its name stands in id2label.": _labels_ids,
             "this is the answer for the first text alone.": _labels_first,
             "the label is right, and the number is always that of the last label.": _labels_last,
+            "each pair is the wrong way round: the name comes first, then its probability.": (
+                _labels_reversed
+            ),
+            "your probabilities are rounded. Return them as they are; round where you print.": (
+                _labels_rounded
+            ),
         },
         look=_looked_up,
     ),
@@ -457,6 +490,8 @@ EXERCISES = {
             "these are the figures of the negative label.": _scores_negative,
             "the second number is the share of *negatives* that were found.": _scores_specific,
             "you divide by all texts. Whom does each of the two figures ask about?": _scores_of_all,
+            "you count every right answer, also where the model rightly said no. Neither figure "
+            "counts those.": _scores_right_answers,
         },
     ),
     "04.3": Exercise(
@@ -472,6 +507,8 @@ EXERCISES = {
             "the gaps are weighted by the counts; divide by the number of all texts.": (
                 _error_counts
             ),
+            "the gaps are weighted by the counts and divided by the number of bins. What do the "
+            "weights add up to?": _error_by_bins,
             "gaps of different signs cancel out in yours.": _error_signed,
             "this compares the means of all texts, as if there were one bin.": _error_one_bin,
             "this is the largest gap, another figure (the maximum calibration error).": (
@@ -507,6 +544,10 @@ EXERCISES = {
             "every text is cut to the length of the shortest.": _tags_shortest,
             "multiplied by the mask, padding gets label 0 and stays in the list; take it out.": (
                 _tags_zeroed
+            ),
+            "padding stands in your lists as None. It should not stand there at all.": _tags_none,
+            "these are pairs, each name with its probability; here the names are enough.": (
+                _tags_with_probs
             ),
         },
         look=_looked_up,

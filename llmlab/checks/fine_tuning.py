@@ -123,6 +123,14 @@ def _slopes_too_early_summed(logits: _Logits, labels: _Labels) -> _Logits:
     return (logits - _wanted(logits, labels)).softmax(-1)
 
 
+def _slopes_label_number(logits: _Logits, labels: _Labels) -> _Logits:
+    return (logits.softmax(-1) - labels[:, None]) / len(labels)
+
+
+def _slopes_label_number_summed(logits: _Logits, labels: _Labels) -> _Logits:
+    return logits.softmax(-1) - labels[:, None]
+
+
 # ---- 07.2 momentum -------------------------------------------------------------------------------
 
 
@@ -231,14 +239,31 @@ def _walk_lr_kept(weight: Tensor, gradients: Tensor, lr: float, momentum: float)
     return weight
 
 
+def _walk_last_velocity(weight: Tensor, gradients: Tensor, lr: float, momentum: float) -> Tensor:
+    velocity = torch.zeros_like(weight)
+    for gradient in gradients:
+        velocity = momentum * velocity + gradient
+    return velocity
+
+
+def _walk_started(weight: Tensor, gradients: Tensor, lr: float, momentum: float) -> Tensor:
+    # The first velocity is the first gradient, and then this gradient comes again.
+    velocity = gradients[0]
+    for gradient in gradients:
+        velocity = momentum * velocity + gradient
+        weight = weight - lr * velocity
+    return weight
+
+
 # ---- 07.3 the largest rank that fits -------------------------------------------------------------
 
 
 def _budget(rng: random.Random) -> tuple[list[tuple[int, int]], int]:
-    """Shapes of matrices and a budget of parameters: neither exact nor less than rank 2."""
+    """Shapes of matrices and a budget of parameters, sometimes used up exactly; rank 4 fits."""
     shapes = [(rng.randrange(40, 400), rng.randrange(40, 400)) for _ in range(rng.randrange(2, 6))]
     one = sum(out + inside for out, inside in shapes)
-    return shapes, one * rng.randrange(4, 20) + rng.randrange(one // 3, 2 * one // 3)
+    left = rng.choice([0, rng.randrange(one // 3, one // 2), rng.randrange(one // 2, 2 * one // 3)])
+    return shapes, one * rng.randrange(4, 20) + left
 
 
 def _rank(shapes: list[tuple[int, int]], budget: int) -> int:
@@ -247,6 +272,14 @@ def _rank(shapes: list[tuple[int, int]], budget: int) -> int:
 
 def _rank_up(shapes: list[tuple[int, int]], budget: int) -> int:
     return _rank(shapes, budget) + 1
+
+
+def _rank_ceiling(shapes: list[tuple[int, int]], budget: int) -> int:
+    return _rank(shapes, budget - 1) + 1
+
+
+def _rank_below(shapes: list[tuple[int, int]], budget: int) -> int:
+    return _rank(shapes, budget - 1)
 
 
 def _rank_inputs(shapes: list[tuple[int, int]], budget: int) -> int:
@@ -329,6 +362,13 @@ def _together_sum_by_texts(gradients: list[Tensor], sizes: list[int]) -> Tensor:
     return _together_summed(gradients, sizes) / sum(sizes)
 
 
+def _together_divided_each_turn(gradients: list[Tensor], sizes: list[int]) -> Tensor:
+    total = torch.zeros_like(gradients[0])
+    for gradient, n in zip(gradients, sizes, strict=True):
+        total = (total + n * gradient) / sum(sizes)
+    return total
+
+
 def _number(got: Any, expected: Any) -> bool:
     """The same whole number, however it is typed: 7, 7.0 or a tensor of it."""
     return float(got) == float(expected)
@@ -360,6 +400,10 @@ EXERCISES = {
             "you divide by 16, the size of the notebook's batch. These batches have other sizes.": (
                 _slopes_by_sixteen
             ),
+            "you subtract the label's number, the same from every probability of a text. What was "
+            "wanted of each label is 1 or 0.": _slopes_label_number,
+            "two things: the label's number is subtracted, where 1 or 0 was wanted of each label; "
+            "and the loss is a mean.": _slopes_label_number_summed,
             "you start from the logits themselves. The slopes need probabilities.": (
                 _slopes_no_softmax
             ),
@@ -409,6 +453,9 @@ EXERCISES = {
             "this is the way travelled or a velocity. Return the weight where it ends.": (
                 _walk_velocity
             ),
+            "this is the last velocity. Asked is the weight.": _walk_last_velocity,
+            "your velocity starts with the first gradient, which is then added once more. It "
+            "starts from 0.": _walk_started,
             "you step first and update the velocity afterwards: the first step goes nowhere.": (
                 _walk_late
             ),
@@ -423,6 +470,10 @@ EXERCISES = {
         same=_number,
         mistakes={
             "one rank too many: yours no longer fits into the budget.": _rank_up,
+            "you round up: where a rest of the budget is left, that rank needs more than there "
+            "is.": _rank_ceiling,
+            "where a rank uses up the budget to the last number, yours is one too few: at most "
+            "means that it still fits.": _rank_below,
             "you count A alone. B belongs to it.": _rank_inputs,
             "you count B alone. A belongs to it.": _rank_outputs,
             "you count the large matrices themselves. LoRA doesn't train these.": _rank_product,
@@ -460,6 +511,8 @@ EXERCISES = {
             "you add means and divide by texts. First make sums of the means again.": (
                 _together_sum_by_texts
             ),
+            "you divide in every turn of the loop, so the first parts shrink again and again. Add "
+            "up everything first.": _together_divided_each_turn,
         },
     ),
 }

@@ -88,6 +88,14 @@ def _next_no_axis(logits: _Logits, attention_mask: _Mask) -> Tensor:
     return _at(logits, attention_mask.sum(1) - 1).argmax()
 
 
+def _next_values_and_places(logits: _Logits, attention_mask: _Mask) -> Any:
+    return _at(logits, attention_mask.sum(1) - 1).max(-1)
+
+
+def _next_mask_axis(logits: _Logits, attention_mask: _Mask) -> Tensor:
+    return _at(logits, attention_mask.sum(0) - 1)  # stops: as many positions as the sequence has
+
+
 # ---- 02.2 the loss of a padded batch -----------------------------------------------------------
 
 _Labels = Int[Tensor, "batch sequence"]
@@ -196,6 +204,15 @@ def _loss_token_0_masked(logits: _Logits, labels: _Labels) -> Tensor:
     return _loss(logits, labels.masked_fill(labels == 0, IGNORED))
 
 
+def _loss_row_minus_1(logits: _Logits, labels: _Labels) -> Tensor:
+    """A loop over all positions that reads row j - 1, also where j is 0."""
+    return (_surprise(logits.roll(1, 1), labels)).sum() / (labels != IGNORED).sum()
+
+
+def _loss_softmax_twice(logits: _Logits, labels: _Labels) -> Tensor:
+    return _loss(logits.softmax(-1), labels)
+
+
 def _loss_ignored_gathered(logits: _Logits, labels: _Labels) -> Tensor:
     # stops: -100 is no place in the vocabulary
     return logits[:, :-1].log_softmax(-1).gather(-1, labels[:, 1:, None])
@@ -251,6 +268,8 @@ def _norm(
     divisor = variance + max(under, outside)
     if spread != "no root":
         divisor = (variance + under).sqrt() + outside
+    if spread == "not above":
+        centred = x
     if spread == "rms":
         centred, divisor = x, (x.pow(2).mean(dim, keepdim=True) + under).sqrt() + outside
     normed = centred / divisor
@@ -272,6 +291,9 @@ _NORM_MISTAKES: dict[str, dict[str, Any]] = {
     "you divide by the variance itself: its unit is the square of what you want.": {
         "spread": "no root"
     },
+    "the mean is taken off for the spread only: what you divide still has it.": {
+        "spread": "not above"
+    },
     "you normalise along the sequence: every token's vector should stand alone.": {"dim": 1},
     "you normalise across the batch: one text now depends on the others.": {"dim": 0},
     "mean and spread are taken over the whole tensor at once.": {"dim": (0, 1, 2)},
@@ -279,6 +301,12 @@ _NORM_MISTAKES: dict[str, dict[str, Any]] = {
     "the weight has no effect in your result.": {"weighted": "no"},
     "the weight stretches the bias too: mind the order.": {"weighted": "bias too"},
 }
+
+
+def _norm_not_divided(x: _Stream, weight: _Vector, bias: _Vector) -> Tensor:
+    return weight * (x - x.mean(-1, keepdim=True)) + bias
+
+
 # Where the tiny number stands is a mistake of its own, and may come with each of the others.
 _TINY = {
     "under the root": "",
@@ -300,6 +328,7 @@ def _norm_mistakes() -> dict[str, Any]:
                 continue  # there the place of the tiny number makes no difference
             whole = f"{message} And {also}" if also else message
             found[whole] = partial(_norm, tiny=tiny, **options)
+    found["the mean is gone, but nothing is divided by the spread."] = _norm_not_divided
     found["an axis got lost: a mean takes (batch, sequence, hidden) to (batch, sequence), and the "
           "two do not fit together. Look at `keepdim` in rms_norm."] = _norm_axis_lost  # fmt: skip
     return found
@@ -368,6 +397,18 @@ def _count_head_as_hidden(
     vocabulary: int, hidden: int, layers: int, heads: int, key_heads: int, inner: int
 ) -> int:
     return _count(vocabulary, hidden, layers, 1, key_heads, inner)
+
+
+def _count_one_key_head(
+    vocabulary: int, hidden: int, layers: int, heads: int, key_heads: int, inner: int
+) -> int:
+    return _count(vocabulary, hidden, layers, heads, 1, inner)
+
+
+def _count_no_embedding(
+    vocabulary: int, hidden: int, layers: int, heads: int, key_heads: int, inner: int
+) -> int:
+    return _count(0, hidden, layers, heads, key_heads, inner)
 
 
 def _count_one_layer(
@@ -444,6 +485,14 @@ def _pool_mask_axis(last_hidden_state: _Stream, attention_mask: _Mask) -> Tensor
     )  # stops: (batch, sequence, hidden) * (batch, sequence)
 
 
+def _pool_one_for_all(last_hidden_state: _Stream, attention_mask: _Mask) -> Tensor:
+    return last_hidden_state[attention_mask == 1].mean(0)
+
+
+def _pool_last_real(last_hidden_state: _Stream, attention_mask: _Mask) -> _Sentence:
+    return _at(last_hidden_state, attention_mask.sum(1) - 1)
+
+
 _NO_PLACE = (
     "−100 is no place in the vocabulary: decide which positions to keep first, then look up."
 )
@@ -472,6 +521,11 @@ EXERCISES = {
                 _next_logit
             ),
             "these are probabilities; the ids they belong to are asked for.": _next_probability,
+            "`max` gives two things, the largest values and their places, and you return both.": (
+                _next_values_and_places
+            ),
+            "you add up the mask along the batch: the length of each text is wanted, one number a "
+            "row.": _next_mask_axis,
         },
     ),
     "02.2": Exercise(
@@ -506,6 +560,12 @@ EXERCISES = {
             "in.": _loss_mask_not_shifted,
             "you also skip token 0. It is a real token: once −100 has been replaced by 0, nobody "
             "can tell the two apart.": _loss_token_0_masked,
+            "the first token counts too in your mean, and nobody predicts it. Where position 0 "
+            "asks for the row before, Python takes the last one, without an error.": (
+                _loss_row_minus_1
+            ),
+            "softmax has run twice: once in a line of yours, and once inside a function that wants "
+            "logits.": _loss_softmax_twice,
             _NO_PLACE + " (gather stopped.)": _loss_ignored_gathered,
             _NO_PLACE + " (The loop stopped.)": _loss_ignored_indexed,
             _NO_PLACE + " (The look-up stopped.)": _loss_ignored_listed,
@@ -542,6 +602,10 @@ EXERCISES = {
             "model's. Use `key_heads`.": _count_third,
             "this is SmolLM2's own count, whatever the sizes.": _count_smollm2,
             "this is a model of one layer.": _count_one_layer,
+            "your keys and values are those of a single head, and a layer has several of them.": (
+                _count_one_key_head
+            ),
+            "this is the model without its table of tokens.": _count_no_embedding,
         },
     ),
     "02.5": Exercise(
@@ -564,6 +628,10 @@ EXERCISES = {
                 _pool_divisor_axis
             ),
             "the mask has one axis less than the states: give it one at the end.": _pool_mask_axis,
+            "padding is gone, and so are the borders between the sentences: all their tokens went "
+            "into one vector.": _pool_one_for_all,
+            "this is the vector of the last real token alone: right for the next word, not for a "
+            "sentence's mean.": _pool_last_real,
         },
     ),
 }

@@ -93,6 +93,16 @@ def _perplexity_start(logits: _Logits, ids: _Ids, prompt: int) -> float:
     return _nats(logits, ids)[9 - 1 :].mean().exp().item()  # `start`, as the notebook has it
 
 
+def _perplexity_likeliest(logits: _Logits, ids: _Ids, prompt: int) -> float:
+    best = logits.log_softmax(-1).max(-1).values
+    return (-best[prompt - 1 : -1]).mean().exp().item()
+
+
+def _perplexity_logits(logits: _Logits, ids: _Ids, prompt: int) -> float:
+    own = -logits[:-1].gather(-1, ids[1:, None])[:, 0]
+    return own[prompt - 1 :].mean().exp().item()
+
+
 def _perplexity_look(got: Any, expected: float, arguments: tuple) -> str:
     """No batch: a function copied from the notebook's cell indexes one."""
     if isinstance(got, IndexError) or (isinstance(got, Tensor) and got.ndim):
@@ -171,6 +181,14 @@ def _step_of_the_notebook(logits: _Row, temperature: float, k: int) -> _Row:
     return _step(logits, 0.7, 5)
 
 
+def _step_one_too_few(logits: _Row, temperature: float, k: int) -> _Row:
+    return _step(logits, temperature, k - 1)
+
+
+def _step_sorted(logits: _Row, temperature: float, k: int) -> _Row:
+    return _step(logits, temperature, k).sort(descending=True).values
+
+
 # ---- 05.3 how large is the nucleus? --------------------------------------------------------------
 
 
@@ -231,6 +249,10 @@ def _nucleus_cut(probs: _Row, p: float) -> int:
 
 def _nucleus_softmax(probs: _Row, p: float) -> int:
     return _nucleus(probs.softmax(-1), p)
+
+
+def _nucleus_from_p_on(probs: _Row, p: float) -> int:
+    return sum(s >= p for s in _sums(probs))
 
 
 # ---- 05.4 the size of a cache --------------------------------------------------------------------
@@ -319,6 +341,18 @@ def _cache_one_token(
     return 2 * layers * key_heads * (hidden // heads) * texts * width
 
 
+def _cache_float32(
+    layers: int, hidden: int, heads: int, key_heads: int, texts: int, tokens: int, width: int
+) -> int:
+    return 2 * layers * key_heads * (hidden // heads) * texts * tokens * 4
+
+
+def _cache_queries_too(
+    layers: int, hidden: int, heads: int, key_heads: int, texts: int, tokens: int, width: int
+) -> int:
+    return layers * (heads + 2 * key_heads) * (hidden // heads) * texts * tokens * width
+
+
 def _cache_bits(
     layers: int, hidden: int, heads: int, key_heads: int, texts: int, tokens: int, width: int
 ) -> int:
@@ -356,6 +390,10 @@ EXERCISES = {
             "text's probability is the product of its tokens'.": _perplexity_mean_probability,
             "you use `start`, which the notebook has from its own prompt. The length of this "
             "prompt is the argument prompt_length.": _perplexity_start,
+            "this is the surprise at the model's own favourites. Look up the tokens that the "
+            "text really has.": _perplexity_likeliest,
+            "you use the logits as if they were logarithms of probabilities: softmax is "
+            "missing.": _perplexity_logits,
         },
         look=_perplexity_look,
     ),
@@ -391,6 +429,9 @@ EXERCISES = {
             "0.7 and 5 were the numbers of our cell: use the arguments, temperature and k.": (
                 _step_of_the_notebook
             ),
+            "one token too few stays: the k-th likeliest is cut, too.": _step_one_too_few,
+            "the numbers are right, but sorted: each token must keep the place that it has in "
+            "the vocabulary.": _step_sorted,
         },
     ),
     "05.3": Exercise(
@@ -413,6 +454,9 @@ EXERCISES = {
             "first.": _nucleus_each,
             "this is min-p: each probability against a share of the largest. In top-p their sum is "
             "compared with p.": _nucleus_min_p,
+            "you count the tokens from the crossing of p downwards; asked are those up to it.": (
+                _nucleus_from_p_on
+            ),
             "you count the tokens that are cut; asked is how many stay.": _nucleus_cut,
             "softmax was applied to probabilities: our top_p takes logits, and here you have "
             "the probabilities already.": _nucleus_softmax,
@@ -426,6 +470,9 @@ EXERCISES = {
             "this is our formula as it stands: one token of one text, four bytes a number. Bring "
             "in the other arguments.": _cache_formula,
             "this is one token of each text: the cache holds all of them.": _cache_one_token,
+            "you take four bytes a number, whatever `width` is.": _cache_float32,
+            "queries are in yours, too: nobody asks for an old query again, so only keys and "
+            "values are stored.": _cache_queries_too,
             "these are bits: width counts bytes already.": _cache_bits,
             "half of it is missing: keys and values are stored, two tensors in each layer.": (
                 _cache_half

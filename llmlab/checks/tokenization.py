@@ -87,6 +87,19 @@ def _last_merge_only(word: str, merges: Merges) -> list[str]:
     return _merge(list(word), merges[-1])
 
 
+def _as_they_come(word: str, merges: Merges) -> list[str]:
+    """The leftmost pair that any merge knows, again and again."""
+    pieces = list(word)
+    i = 0
+    while i < len(pieces) - 1:
+        if (pieces[i], pieces[i + 1]) in merges:
+            pieces[i : i + 2] = [pieces[i] + pieces[i + 1]]
+            i = 0
+        else:
+            i += 1
+    return pieces
+
+
 def _spelling(got: Any, expected: Any, arguments: tuple) -> str:
     """The word itself; or letters lost or used twice, as where two pairs share one: aaa."""
     if got == arguments[0]:
@@ -129,6 +142,8 @@ _TO_TELL_APART = itertools.cycle(
         (_apply_merges, _last_learned_first),
         (_apply_merges, _longest_piece_first),
         (_apply_merges, _letters_only),
+        (_apply_merges, _as_they_come),
+        (_longest_piece_first, _as_they_come),
         (_letters_only, _one_round),
         (_last_learned_first, _one_round),
         (_letters_only, _first_merge_only),
@@ -229,6 +244,26 @@ def _never_one_letter(word: str, vocabulary: set[str]) -> list[str]:
 def _never_to_the_end(word: str, vocabulary: set[str]) -> list[str]:
     """range(len(word) - 1, start, -1): nothing ever reaches the last letter."""
     return ["[UNK]"]
+
+
+def _breaks_off(word: str, vocabulary: set[str]) -> list[str]:
+    pieces = _keeps_the_beginning(word, vocabulary)
+    return pieces[:-1] if pieces[-1] == "[UNK]" else pieces
+
+
+def _marks_counted(word: str, vocabulary: set[str]) -> list[str]:
+    """start += len(piece), where the piece begins with ##."""
+    pieces: list[str] = []
+    start = 0
+    while start < len(word):
+        mark = "##" if start else ""
+        ends = range(len(word), start, -1)
+        end = next((e for e in ends if mark + word[start:e] in vocabulary), None)
+        if end is None:
+            return ["[UNK]"]
+        pieces.append(mark + word[start:end])
+        start += len(pieces[-1])
+    return pieces
 
 
 # Turn by turn a word that can be cut and one that can't: throws of a coin could leave one of
@@ -336,6 +371,18 @@ def _in_place_all_to_keep(batch: Batch, pad_id: int) -> tuple[Batch, Batch]:
     return rows, [[1 for _ in row] for row in mask]
 
 
+def _longest_by_number(batch: Batch, pad_id: int) -> tuple[Batch, Batch]:
+    """max(batch) compares the rows' first numbers."""
+    length = len(max(batch))
+    rows = [[pad_id] * (length - len(ids)) + list(ids) for ids in batch]
+    return rows, [[0] * (length - len(ids)) + [1] * len(ids) for ids in batch]
+
+
+def _mask_first(batch: Batch, pad_id: int) -> tuple[Batch, Batch]:
+    rows, mask = _left_pad(batch, pad_id)
+    return mask, rows
+
+
 def _changed(rows: Any) -> bool:
     """Whether a list that was handed in has been changed and handed back."""
     return any(isinstance(row, _Given) and row != row.original for row in rows)
@@ -343,7 +390,10 @@ def _changed(rows: Any) -> bool:
 
 def _same_numbers(got: Any, expected: Any) -> bool:
     """Rows of the same numbers, as lists or tensors; True and False count as 1 and 0."""
-    return bool(numpy.array_equal(numpy.asarray(got), numpy.asarray(expected)))
+    try:
+        return bool(numpy.array_equal(numpy.asarray(got), numpy.asarray(expected)))
+    except ValueError:  # rows of different lengths
+        return [list(row) for row in got] == [list(row) for row in expected]
 
 
 def _same_pair(got: Any, expected: Any) -> bool:
@@ -360,7 +410,7 @@ def _which_of_two(got: Any, expected: Any, arguments: tuple) -> str:
     for mine, wanted in zip(got, expected, strict=True):
         try:
             right.append(_same_numbers(mine, wanted))
-        except ValueError:  # rows of different lengths
+        except (TypeError, ValueError):  # no rows, or rows of something else than numbers
             right.append(False)
     batch, pad_id = arguments
     shown = f"Input: {[list(ids) for ids in batch]} and pad_id {pad_id}; your function gives"
@@ -428,6 +478,15 @@ def _slice_to_minus_nothing(number: str) -> list[str]:
     return [number[-i - 3 : -i] for i in range(0, len(number), 3)][::-1]
 
 
+def _full_groups_only(number: str) -> list[str]:
+    return [number[i : i + 3] for i in range(len(number) % 3, len(number), 3)]
+
+
+def _rest_forgotten(number: str) -> list[str]:
+    """while len(number) > 3, and nothing after the loop."""
+    return _digit_groups(number)[1:]
+
+
 def _as_numbers(number: str) -> list[int]:
     return [int(group) for group in _digit_groups(number)]
 
@@ -463,11 +522,14 @@ EXERCISES: dict[str, Exercise] = {
             "the word is gone through once, whatever the merges say. How many passes did the "
             "training make?": _one_round,
             "the letters come out as they went in. `merge` changes nothing in place, it returns "
-            "the new pieces: what becomes of them?": _never_kept,
+            "the new pieces: what becomes of them? And it finds a pair only if it is given one: a "
+            "tuple of two strings.": _never_kept,
             "only the first merge has happened. Where does your `return` stand: inside the loop or "
             "after it?": _first_merge_only,
             "only the last merge is left. Does each merge begin with the letters again, and not "
             "with what the one before it made?": _last_merge_only,
+            "a pair is joined wherever it comes first in the word. Which pair has to wait is "
+            "decided by the list of merges, not by its place in the word.": _as_they_come,
         },
         look=_spelling,
     ),
@@ -490,8 +552,13 @@ EXERCISES: dict[str, Exercise] = {
             "unit is larger.": _unknown_letters,
             "a piece of a single letter is never tried, so too many words come out unknown. At "
             "which number does your range stop?": _never_one_letter,
-            "every word comes out unknown: the last letter is never part of a piece that is tried. "
-            "At which number does your range begin?": _never_to_the_end,
+            "every word comes out unknown. Either the last letter is never part of a piece that is "
+            "tried (at which number does your range begin?), or you give up before the shorter "
+            "pieces have had their turn, or you go on after the last letter.": _never_to_the_end,
+            "where nothing fits, the pieces break off, and nobody hears of it. What becomes of "
+            "such a word?": _breaks_off,
+            "letters of the word are missing from your pieces: the two signs of ## are no "
+            "letters, and you step over two letters for them.": _marks_counted,
         },
     ),
     "01.3": Exercise(
@@ -519,6 +586,10 @@ EXERCISES: dict[str, Exercise] = {
             "and then their lengths were all the same.": _in_place_all_to_keep,
             "ids and mask are right, but the lists that were handed in have changed, and whoever "
             "called your function still needs them. Make new lists.": _in_place,
+            "the rows still differ in length: `max` of several lists compares the numbers in them, "
+            "not how long they are.": _longest_by_number,
+            "both are right, but they come in the other order: first the ids, then the "
+            "masks.": _mask_first,
         },
         same=_same_pair,
         look=_which_of_two,
@@ -541,6 +612,9 @@ EXERCISES: dict[str, Exercise] = {
             "for some lengths the first group is empty.": _empty_group,
             "the last three digits are missing, an empty group stands in their place. Where does "
             "a slice end that ends at -0?": _slice_to_minus_nothing,
+            "digits at the front that do not fill a group are lost.": _full_groups_only,
+            "the first group is lost, whether it is full or not. What is left of the number when "
+            "your loop ends?": _rest_forgotten,
             "tokens are strings; these are numbers, and 007 and 7 have become "
             "the same.": _as_numbers,
         },
