@@ -145,3 +145,9 @@ def grade(
             sandbox=not no_sandbox, ahead=2 * workers if not scheduler else 64, done=say,
         )  # fmt: skip
     print(f"{len(table)} submissions: {place / 'table.html'}, table.csv, feedback/, exports/")
+    if "to read" in table and (left := table["to read"].sum()):
+        texts = "1 text is" if left == 1 else f"{left} texts are"
+        print(
+            f"{texts} still to be read: write the points into {place / 'read.csv'} and start this "
+            "again. Until then the exports hold the points without them."
+        )

@@ -24,7 +24,7 @@ import pytest
 
 import llmlab
 from llmlab import cli
-from llmlab.checks import Exercise
+from llmlab.checks import Exercise, rubric
 from llmlab.errors import LabError
 from llmlab.grading import Assignment, Limits, Part, classroom, grade, grade_one, sandbox, seccomp
 from llmlab.grading.child import decode, encode
@@ -125,19 +125,191 @@ def test_inputs_are_drawn_anew_each_time():
     assert len(first) == 24 and not set(first) <= set(second)
 
 
-def test_an_answer_in_words_is_shown_to_who_reads_it(tmp_path):
-    """Its facts are looked for by the machine; the points for reading it stay open."""
+WORDS = "Burmese <b>costs</b> most."
+SAID = [f"def double(x):\n    return ({WORDS!r}, x)", RIGHT[1]]
+READ_TOY = dataclasses.replace(
+    TOY, parts=(dataclasses.replace(TOY.parts[0], read=4), TOY.parts[1])
+)  # fmt: skip
+
+
+@pytest.fixture
+def read(tmp_path):
+    """Ada's answer in words, graded once; start it again by calling, which grades nothing anew."""
     (tmp_path / "class").mkdir()
-    words = "Burmese <b>costs</b> most."
-    source = f"def double(x):\n    return ({words!r}, x)"
-    (tmp_path / "class" / "ada.ipynb").write_bytes(notebook(source, RIGHT[1]))
-    first, second = TOY.parts
-    task = dataclasses.replace(TOY, parts=(dataclasses.replace(first, read=4), second))
-    table = grade(tmp_path / "class", task, out=tmp_path / "out", limits=LIMITS)
-    assert table["toy.1 read (of 4)"].tolist() == [""] and table["points"].tolist() == [2]
-    page = next((tmp_path / "out" / "feedback").iterdir()).read_text("utf-8")
+    (tmp_path / "class" / "ada.ipynb").write_bytes(notebook(*SAID))
+
+    def start(**options):
+        return grade(tmp_path / "class", READ_TOY, out=tmp_path / "out", limits=LIMITS, **options)
+
+    start()
+    return start
+
+
+def _page_of(tmp_path, student):
+    return next((tmp_path / "out" / "feedback").glob(f"{student}*")).read_text("utf-8")
+
+
+def _lines(tmp_path):
+    with (tmp_path / "out" / "read.csv").open(encoding="utf-8-sig") as file:
+        return list(csv.DictReader(file))
+
+
+def _write(tmp_path, **values):
+    """Fill in the first line, as a spreadsheet would."""
+    lines = _lines(tmp_path)
+    lines[0] |= values
+    with (tmp_path / "out" / "read.csv").open("w", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, lines[0])
+        writer.writeheader()
+        writer.writerows(lines)
+
+
+def test_an_answer_in_words_is_shown_to_who_reads_it(read, tmp_path):
+    """Its facts are looked for by the machine; the points for reading it stay open."""
+    table = read()
+    assert table["toy.1 read (of 4)"].tolist() == [""] and table["to read"].tolist() == [1]
+    assert (table["points"].tolist(), table["of"].tolist()) == ([2], [9])
+    page = _page_of(tmp_path, "ada")
     assert "Burmese &lt;b&gt;costs&lt;/b&gt; most." in page and "up to 4 more points" in page
-    assert "up to 4 more points" in (tmp_path / "out" / "table.html").read_text("utf-8")
+    assert "ada: 2 + ? of 9 points" in page and "0 + ? of 7" in page
+    page = (tmp_path / "out" / "table.html").read_text("utf-8")
+    assert "up to 4 more points" in page and "<b>2 + ?</b> of 9" in page
+    line = _lines(tmp_path)[0]
+    assert [line[n] for n in ("student", "part", "of", "points", "machine", "comment")] == [
+        "ada", "toy.1", "4", "", "", ""]  # fmt: skip
+    assert (tmp_path / "out" / line["page"]).exists()
+
+
+def test_points_that_a_person_gives_stand_and_are_counted(read, tmp_path):
+    """In the sum, the pages and the exports; grading again, also anew, leaves them alone."""
+    _write(tmp_path, points="3.5", comment="Who <pays>?")
+    before, ran = (tmp_path / "out" / "read.csv").read_bytes(), []
+    table = read(done=ran.append)
+    assert not ran, "nothing is graded anew"
+    read(again=True)
+    assert (tmp_path / "out" / "read.csv").read_bytes() == before
+    row = table.iloc[0]
+    assert (row["points"], row["toy.1"], row["toy.1 read (of 4)"]) == (5.5, 3.5, 3.5)
+    assert row["to read"] == 0
+    page = _page_of(tmp_path, "ada")
+    assert "ada: 5.5 of 9 points" in page and "read by a person: 3.5 of 4 points" in page
+    assert "Who &lt;pays&gt;?" in page
+    assert "<b>5.5</b> of 9" in (tmp_path / "out" / "table.html").read_text("utf-8")
+    exports = tmp_path / "out" / "exports"
+    assert "ada,5.5" in (exports / "grades_lms.csv").read_text("utf-8")
+    assert "toy,ada,5.5,0,5.5,9" in (exports / "grades_nbgrader.csv").read_text("utf-8")
+    scope = json.loads(next(exports.glob("gradescope/*/*.json")).read_text("utf-8"))
+    assert scope["score"] == 5.5
+    assert [(t["score"], t["max_score"]) for t in scope["tests"]] == [(3.5, 7), (2, 2)]
+
+
+def test_a_person_may_overrule_the_machine(read, tmp_path):
+    _write(tmp_path, points="4", machine="3")
+    table = read()
+    assert (table["points"].tolist(), table["toy.1"].tolist()) == ([9], [7])
+    page = _page_of(tmp_path, "ada")
+    assert "✓ passed" in page and "a person counts 3 in place of 0" in page
+
+
+def test_a_new_text_is_a_new_line(read, tmp_path):
+    """Also in the form that a spreadsheet has saved; points for another text are not taken over."""
+    _write(tmp_path, points="2,5")
+    path = tmp_path / "out" / "read.csv"
+    lines = path.read_text("utf-8").replace(",", ";").replace('"2;5"', "2,5").rstrip("\n")
+    path.write_text(lines.replace("\n", "\r\n"), "utf-8-sig", newline="")
+    before = path.read_bytes()
+    assert read()["points"].tolist() == [4.5]
+    assert path.read_bytes() == before
+    (tmp_path / "class" / "ben.ipynb").write_bytes(notebook(*SAID))
+    (tmp_path / "class" / "cleo.ipynb").write_bytes(notebook(*RIGHT))
+    table = read().set_index("student")
+    assert (table["points"].to_dict()) == {"ada": 4.5, "ben": 2, "cleo": 5}
+    assert table["to read"].to_dict() == {"ada": 0, "ben": 1, "cleo": 0}
+    after = path.read_bytes()
+    assert after.startswith(before) and after.count(b"\n") == 4
+    assert b"cleo;toy.1;4;0;;no text was found;" in after
+    (tmp_path / "class" / "ada.ipynb").write_bytes(notebook(SAID[0].replace("most", "more")))
+    assert read()["to read"].tolist() == [1, 1, 0]
+    assert path.read_bytes().startswith(after)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"points": "5"}, r"line 2 of '.*read\.csv', points: '5' is no number from 0 to 4"),
+        ({"points": "-1"}, "'-1' is no number"),
+        ({"points": "good"}, "'good' is no number"),
+        ({"points": "nan"}, "'nan' is no number"),
+        ({"machine": "4"}, "machine: '4' is no number from 0 to 3"),
+    ],
+)
+def test_points_that_are_none_are_refused_in_a_sentence(read, tmp_path, values, words):
+    _write(tmp_path, **values)
+    with pytest.raises(LabError, match=words):
+        read()
+
+
+def test_a_table_without_its_first_line_is_refused(read, tmp_path):
+    (tmp_path / "out" / "read.csv").write_text("ada,toy.1,4,3\n", "utf-8")
+    with pytest.raises(LabError, match="has no column 'student'"):
+        read()
+    (tmp_path / "out" / "read.csv").write_text("é", "latin-1")
+    with pytest.raises(LabError, match="save it as CSV, UTF-8"):
+        read()
+
+
+FACTS = tuple(
+    rubric.mentions(name, missing=f"what of {name}?") for name in ("ants", "bees", "cats", "dogs")
+)
+TEXTS = Assignment("texts", "texts.ipynb", (
+    Part("texts.1", "told", 3, rubric.exercise("tell it", rubric.Rubric(
+        "task", FACTS, lambda measured: "" if measured == 1 else "other figures.", least=20)),
+        read=2),
+))  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("named", "figures", "status", "points"),
+    [
+        (["ants", "bees", "cats", "dogs"], 1, "passed", 3),
+        (["ants", "bees", "cats"], 1, "in part", 2),
+        (["bees"], 1, "in part", 1),
+        (["ants", "cats"], 1, "in part", 1.5),
+        ([], 1, "wrong", 0),
+        (["ants", "bees", "cats"], 2, "wrong", 0),
+    ],
+)
+def test_a_text_has_its_share_for_each_fact(named, figures, status, points):
+    """Fewer facts, fewer points; none where the figures are not those of the notebook."""
+    sentences = [f"Today we have seen many {name} in the garden." for name in named]
+    sentences += [f"Number {n} of what {n} people saw is no animal." for n in "efgh"]
+    source = f"def told():\n    return ({' '.join(sentences)!r}, {figures})"
+    part = grade_one(notebook(source), TEXTS, LIMITS)["parts"][0]
+    assert (part["status"], part["points"]) == (status, points), part["message"]
+
+
+def test_the_table_tells_which_parts_are_wrong(tmp_path):
+    (tmp_path / "class").mkdir()
+    for name, source in {"ada": "def double(x): return x", "ben": "1", "cleo": RIGHT[0]}.items():
+        (tmp_path / "class" / f"{name}.ipynb").write_bytes(notebook(source, RIGHT[1]))
+    grade(tmp_path / "class", TOY, out=tmp_path / "out", limits=LIMITS)
+    page = (tmp_path / "out" / "table.html").read_text("utf-8")
+    assert "<td>wrong: toy.1</td>" in page and "<td>missing: toy.1</td>" in page
+    assert page.count("toy.1</td>") == 2
+    assert not (tmp_path / "out" / "read.csv").exists(), "no text is asked"
+
+
+def test_the_command_says_what_is_to_be_read(read, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(classroom, "find_assignment", lambda name: READ_TOY)
+    arguments = [str(tmp_path / "class"), "--assignment", "toy", "--out", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", ["llmlab", "grade", *arguments])
+    for points, words in (("", "1 text is still to be read"), ("2", "1 submissions")):
+        _write(tmp_path, points=points)
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        said = capsys.readouterr().out
+        assert stopped.value.code == 0 and words in said
+        assert (str(tmp_path / "out" / "read.csv") in said) == (points == "")
 
 
 def test_cells_after_an_error_still_run():

@@ -76,7 +76,7 @@ def test_a_text_with_all_facts_passes():
         ((TEXT.replace("rises", "is another"), FIGURES), "more or less?"),
         ((TEXT.replace("rises", "falls"), FIGURES), "the other way round."),
         ((TEXT.replace("purr", "sing").replace("mice", "rats"), FIGURES), "why?"),
-        ((TEXT.replace("1,240", "some").replace("rises", "goes"), FIGURES), "(And 1 more.)"),
+        ((TEXT.replace("1,240", "some").replace("rises", "goes"), FIGURES), "2 of 3 facts"),
         (NameError("name 'measured' is not defined"), "stopped with NameError: name 'measured'"),
     ],
 )  # fmt: skip
@@ -280,3 +280,14 @@ def test_hw3_knows_the_tokenizers_counts():
         tokenizer = AutoTokenizer.from_pretrained(llmlab.models.path(name))
         texts = places["article"].values()
         assert [len(tokenizer.tokenize(text)) for text in texts] == counts
+
+
+def test_facts_are_counted_and_a_fault_of_form_counts_none():
+    assert hw3._RUBRIC.found(FULL) == len(hw3._RUBRIC.facts)
+    assert hw3._RUBRIC.found(("too short", {})) == 0
+    assert hw3._RUBRIC.found("no pair") == 0
+
+
+def test_a_line_may_end_anywhere():
+    fact = mentions(r"cut off", r"wait", least=2, missing="what follows?")
+    assert fact("Their text is cut\n    off. They wait.", {}) == ""

@@ -29,7 +29,9 @@ FULL = object()
 
 _NUMBER = re.compile(r"(?<![\w.,])\d{1,3}(?:,\d{3})+(?:\.\d+)?(?!\w)|(?<![\w.,])\d+(?:[.,]\d+)?")
 _SPELT = {"half": 0.5, "twice": 2, "two": 2, "double": 2, "three": 3, "four": 4, "five": 5,
-          "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10}  # fmt: skip
+          "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10, "twenty": 20, "thirty": 30,
+          "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70, "eighty": 80,
+          "ninety": 90}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,18 @@ class Rubric:
             return (fault,)
         return tuple(filter(None, (fact(text, measured) for fact in self.facts)))
 
+    def found(self, answer: Any) -> int:
+        """How many of the facts stand there: none where form or figures are not as asked."""
+        if answer is FULL:
+            return len(self.facts)
+        faults = self.faults(answer)
+        try:
+            text, measured = answer
+            form = bool(self.figures(measured) or self._form(text))
+        except Exception:  # not of the form that was asked for
+            form = True
+        return 0 if form else len(self.facts) - len(faults)
+
     def _form(self, text: str) -> str:
         """What is wrong with the text as a text, or ""."""
         said = words(text)
@@ -95,7 +109,9 @@ def exercise(title: str, rubric: Rubric) -> Exercise:
         if isinstance(answer, Exception):
             return f"your function stopped with {type(answer).__name__}: {answer}"
         faults = rubric.faults(answer)
-        return f"{faults[0]} (And {len(faults) - 1} more.)" if len(faults) > 1 else faults[0]
+        if len(faults) == 1:
+            return faults[0]
+        return f"{len(faults)} of {len(rubric.facts)} facts are not found: " + " · ".join(faults)
 
     return Exercise(
         title=title,
@@ -117,7 +133,8 @@ def mentions(*patterns: str, missing: str, least: int = 0) -> Fact:
 
     def fact(text: str, measured: Any) -> str:
         if least:
-            there = sum(found(pattern, text) for pattern in patterns) >= least
+            plain = " ".join(text.split())  # a line may end anywhere
+            there = sum(found(pattern, plain) for pattern in patterns) >= least
         else:
             there = any(all(found(p, passage) for p in patterns) for passage in passages(text))
         return "" if there else missing

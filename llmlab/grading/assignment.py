@@ -18,9 +18,11 @@ class Part:
     Attributes:
         number: as in the notebook, such as "hw4.1".
         function: the name of the function that the notebook must define.
-        points: given if it agrees with the reference on every input, else none.
+        points: given if it agrees with the reference on every input, else none; a text has its
+            share for each fact that is found.
         exercise: what is right, on which inputs, and which mistakes are known.
-        read: points beyond these that a person gives who reads the answer, a text.
+        read: points beyond these that a person gives who reads the answer, a text, and writes
+            them into read.csv (`llmlab.grading.pages`).
     """
 
     number: str

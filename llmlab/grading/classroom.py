@@ -38,7 +38,9 @@ def grade(
     Each is executed in a sandbox of its own (`llmlab.grading.sandbox`), and its points are counted
     outside of it. A finished submission's result is a file in `out/results`; whoever is stopped and
     starts again grades only what is missing or was changed. At the end `out` holds the table
-    (table.csv, table.html), a page a student (feedback/) and the exports.
+    (table.csv, table.html), a page a student (feedback/) and the exports. Where a person gives
+    points for texts, it also holds read.csv, with a line a text: points that were written into it
+    are counted at the next call and never overwritten.
 
     Args:
         folder: a file or a folder a student; see `llmlab.grading.submissions.find`.
@@ -56,7 +58,8 @@ def grade(
         The table, a row a submission.
 
     Raises:
-        LabError: no such homework, no submissions, or no sandbox can be made here.
+        LabError: no such homework, no submissions, no sandbox can be made here, or points in
+            read.csv that are no points.
     """
     folder = Path(folder)
     task = find_assignment(assignment) if isinstance(assignment, str) else assignment
@@ -80,6 +83,7 @@ def grade(
         (place / "results").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise LabError(f"The results can't be written to {str(place)!r}: {error}.") from None
+    pages.given(place, task)  # what is wrong there is said before an hour is spent
     hidden = (folder.absolute(), place.absolute())
     results: dict[str, dict] = {}
     running: dict[Future, Submission] = {}

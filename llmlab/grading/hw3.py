@@ -1,6 +1,7 @@
 """The parts of homework 3: what a text costs, what is cut off, what is lost, and what follows."""
 
 import random
+import re
 from functools import partial
 
 from llmlab.checks import Exercise
@@ -69,6 +70,10 @@ def _premiums_others(tokens: _Counts, base: str) -> dict[str, float]:
     return {name: value for name, value in _premiums(tokens, base).items() if name != base}
 
 
+def _premiums_rounded(tokens: _Counts, base: str, *, digits: int) -> dict[str, float]:
+    return {name: round(value, digits) for name, value in _premiums(tokens, base).items()}
+
+
 # ---- hw3.2 what a limit leaves -------------------------------------------------------------------
 
 
@@ -101,6 +106,10 @@ def _kept_number(tokens: int, limit: int, special: int) -> int:
 
 def _kept_all_or_nothing(tokens: int, limit: int, special: int) -> float:
     return 1.0 if tokens <= limit - special else 0.0
+
+
+def _kept_just_fits(tokens: int, limit: int, special: int) -> float:
+    return 1.0 if tokens <= limit else (limit - special) / tokens
 
 
 def _kept_of_limit(tokens: int, limit: int, special: int) -> float:
@@ -298,6 +307,8 @@ def _two_scripts(text: str, measured: dict) -> str:
         for counts in measured.values():
             one, two = counts["Serbian, Latin"], counts["Serbian, Cyrillic"]
             base = counts["English"]
+            if _bound(passage, "latin", two) and _bound(passage, "cyrillic", one):
+                return "your two figures are swapped: look at the table again."
             pairs = [(one, two), (one / base, two / base), (two / one, two / one)]
             if any(agrees(passage, a) and agrees(passage, b) for a, b in pairs):
                 return ""
@@ -306,12 +317,25 @@ def _two_scripts(text: str, measured: dict) -> str:
     )
 
 
+def _bound(passage: str, script: str, value: float) -> bool:
+    """Whether a number that stands behind this script's name alone is this value."""
+    behind = 0
+    for match in re.finditer(r"\d+(?:\.\d+)?", passage):
+        between = passage[behind : match.start()].casefold()
+        names = [name for name in ("latin", "cyrillic") if name in between]
+        if names == [script] and agrees(match[0], value):
+            return True
+        behind = match.end()
+    return False
+
+
 _KINDS = (
-    r"\b(pay|pays|paid|price|bill|money|expens\w*|euros?|dollars?|budget)\b",
-    r"\b(truncat\w*|cut off|context|forget\w*|does(n't| not) fit|less (of|room)|shorter)\b",
-    r"\b(slow\w*|wait\w*|time|latency|seconds?|faster)\b",
+    r"\b(pay|pays|paid|price|bill|money|expens\w*|euros?|dollars?|budget|charg\w*|cost\w*|fees?)\b",
+    r"\b(truncat\w*|cut off|interrupt\w*|unheard|context|forget\w*|does(n't| not) fit)\b"
+    r"|\b(less (of|room)|shorter)\b",
+    r"\b(slow\w*|wait\w*|time|latency|seconds?|faster|late|later|delay\w*)\b",
     r"\b(rarely|seldom|little|less|fewer|hardly|poor\w*)\b[^.]*\b(train|learn|seen)"
-    r"|\b(worse|poorer|mistakes?|misunderst\w+|errors?)\b",
+    r"|\b(worse|poorer|mistakes?|misunderst\w+|errors?|lower quality|less (reliable|accurate))\b",
 )
 
 _RUBRIC = Rubric(
@@ -332,13 +356,13 @@ _RUBRIC = Rubric(
         _share_kept,
         mentions(
             r"minilm|bert|wordpiece",
-            r"unknown|\bunk\b|\[unk\]|not read|can(no|')t (be )?read",
+            r"unknown|placeholder|\bunk\b|\[unk\]|not read|can(no|')t (be )?read",
             missing="MiniLM needs few tokens for Burmese: what do they hold? (The table before "
             "part 3.)",
         ),
         mentions(*_KINDS, least=3, missing="name at least three kinds of consequences for people."),
         mentions(
-            r"\b(propose|proposal|suggest\w*|recommend\w*|should|would|could)\b",
+            r"\b(propose|proposal|suggest\w*|recommend\w*|should|would|could|ought|advise)\b",
             r"\b(town|council|tokenizers?|model|languages?|residents?|people)\b",
             missing="what would you propose to the town?",
         ),
@@ -365,6 +389,10 @@ EXERCISES = {
             "your premiums are whole numbers: `//` drops what is behind the point.": (
                 _premiums_whole
             ),
+            "your premiums are rounded to a digit behind the point: leave them as they are, a "
+            "table rounds for itself.": partial(_premiums_rounded, digits=1),
+            "your premiums are rounded to two digits: leave them as they are, a table rounds for "
+            "itself.": partial(_premiums_rounded, digits=2),
             "these are percents; asked is how many times as much.": _premiums_percent,
             "the base itself is missing: it has a premium too.": _premiums_others,
         },
@@ -385,6 +413,8 @@ EXERCISES = {
             "a text that is too long is cut, not dropped: its beginning is kept.": (
                 _kept_all_or_nothing
             ),
+            "a text that just fits the limit no longer fits when the special tokens take their "
+            "places.": _kept_just_fits,
             "your fraction is upside down: you divide by what there is room for.": _kept_of_limit,
             "your number of special tokens is fixed at 2: it is an argument.": _kept_two,
         },

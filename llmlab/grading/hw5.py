@@ -162,6 +162,10 @@ def _step_p_first(logits: _Row, temperature: float, k: int, p: float) -> _Row:
     return _top_k(_nucleus(logits / temperature, p), k).softmax(-1)
 
 
+def _step_short(logits: _Row, temperature: float, k: int, p: float) -> _Row:
+    return _nucleus(_top_k(logits / temperature, k), p, more=-1).softmax(-1)
+
+
 def _step_no_k(logits: _Row, temperature: float, k: int, p: float) -> _Row:
     return _nucleus(logits / temperature, p).softmax(-1)
 
@@ -366,6 +370,7 @@ EXERCISES = {
             ),
             "top-k is missing.": _step_no_k,
             "top-p is missing.": _step_no_p,
+            "this comes from your top-p: it keeps one token too few.": _step_short,
             "these are logits still: softmax is missing.": _step_logits,
             "your probabilities don't add up to 1: those of the cut tokens are lost. Softmax comes "
             "after the cuts.": _step_unshared,

@@ -84,13 +84,25 @@ def _part(part: Part, trials: list[tuple], ran: Run, stopped: str) -> dict[str, 
         status, message = "not run", stopped or "its function was not called."
     else:
         status, message = _compare(part, trials, answers)
+    points: float = part.points if status == "passed" else 0
+    if part.exercise.rubric and status == "wrong" and len(answers) == len(trials):
+        points = min(_share(part, answer) for answer in answers.values())
+        status = "in part" if points else status
     written = next((a[0] for a in answers.values() if part.read and _is_text(a)), "")
     return {
         "number": part.number, "title": part.exercise.title, "status": status,
-        "points": part.points if status == "passed" else 0, "of": part.points,
+        "points": points, "of": part.points,
         "message": plain(message), "read": part.read,
         "text": plain(textwrap.dedent(written), lines=True, most=20_000).strip(),
     }  # fmt: skip
+
+
+def _share(part: Part, answer: Any) -> float:
+    """The points of a text, in halves: its share for each of the facts that are found."""
+    rubric = part.exercise.rubric
+    assert rubric
+    points = round(2 * part.points * rubric.found(answer) / len(rubric.facts)) / 2
+    return int(points) if points.is_integer() else points
 
 
 def _is_text(answer: Any) -> bool:
