@@ -12,6 +12,7 @@ from llmlab.grading import sandbox
 # One thread and no timed bars, as in the notebooks' kernels; before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TQDM_DISABLE", "1")
+os.environ.setdefault("LLMLAB_PROGRESS", "0")  # no notes of passed exercises here
 
 # A shell starts what runs in its background deaf to Ctrl+C, by which `check` stops endless loops.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
